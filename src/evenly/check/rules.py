@@ -1,0 +1,688 @@
+"""The rules, one place each: code, name, severity, what, why, example, remedy, safety of the remedy, references.
+
+A rule is a function from :class:`~evenly.check.facts.Facts` to findings; its docstring *is* its documentation, in
+Markdown. ``evenly rule EV101`` prints it, and ``python -m evenly.check.rules`` writes ``docs/rules.md`` from it. A new
+rule is one decorated function here and nothing anywhere else.
+
+EV1xx speak of the forward pass, EV2xx of the gradient, EV3xx of borders, EV9xx of the analysis itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from evenly.check.facts import Facts
+    from evenly.check.result import Finding, Severity
+
+__all__ = ["RULES", "SECTIONS", "Rule", "rule", "rules_page"]
+
+SECTIONS = ("What it finds", "Why it matters", "Example", "Use instead", "Fix safety", "References")
+"""The sections of every rule's documentation, in order."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        code: ``"EV101"``.
+        name: The pattern, not the remedy: ``"uneven-overlap"``.
+        severity: The severity of an ordinary finding; a finding may carry a lower or a higher one, as documented.
+        summary: One line.
+        sections: Markdown text per name in :data:`SECTIONS`.
+        check: Yields the findings.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    summary: str
+    sections: Mapping[str, str] = field(repr=False)
+    check: Callable[[Facts], Iterator[Finding]] = field(repr=False)
+
+    def markdown(self, level: int = 1) -> str:
+        """The documentation as Markdown, headed at the given heading level."""
+        head = "#" * level
+        parts = [f"{head} {self.code} {self.name}", f"Severity: {self.severity}", self.summary]
+        for title, text in self.sections.items():
+            parts += [f"{head}# {title}", text]
+        return "\n\n".join(parts) + "\n"
+
+
+_REGISTRY: dict[str, Rule] = {}
+
+
+def rule(code: str, name: str, *, severity: Severity) -> Callable[[Callable[[Facts], Iterator[Finding]]], Rule]:
+    """Register the decorated function as a rule; its docstring becomes the rule's documentation.
+
+    Args:
+        code: ``"EV101"``; must be new.
+        name: The pattern that it finds, in kebab case; must be new.
+        severity: The severity of an ordinary finding.
+
+    Returns:
+        A decorator that returns the :class:`Rule`.
+
+    Raises:
+        ValueError: If the code or the name is taken, or the docstring lacks a section.
+    """
+
+    def register(check: Callable[[Facts], Iterator[Finding]]) -> Rule:
+        if code in _REGISTRY or any(r.name == name for r in _REGISTRY.values()):
+            raise ValueError(f"rule {code} {name!r} is registered already; codes and names must be distinct")
+        summary, sections = _documentation(code, inspect.getdoc(check) or "")
+        made = Rule(code, name, severity, summary, MappingProxyType(sections), check)
+        _REGISTRY[code] = made
+        return made
+
+    return register
+
+
+def _documentation(code: str, text: str) -> tuple[str, dict[str, str]]:
+    """Split a docstring into its summary line and its ``## Title`` sections."""
+    if sys.flags.optimize > 1:  # python -OO strips docstrings
+        return "", {}
+    summary, *chunks = text.split("\n## ")
+    sections = {title.strip(): body.strip() for title, _, body in (chunk.partition("\n") for chunk in chunks)}
+    if tuple(sections) != SECTIONS or not summary.strip() or not all(sections.values()):
+        raise ValueError(f"rule {code} documents {list(sections)}; expected a summary and then {list(SECTIONS)}")
+    return summary.strip(), sections
+
+
+# --------------------------------------------------------------------------------------------- EV1xx: the forward pass
+
+
+@rule("EV101", "uneven-overlap", severity="error")
+def uneven_overlap(facts: Facts) -> Iterator[Finding]:
+    """Some output positions of a transposed convolution are written more often than their neighbours.
+
+    ## What it finds
+    A transposed convolution whose kernel size is not divisible by its stride. It writes output `n = s*i + d*t - p` for
+    every input `i` and tap `t`, so in the interior the number of writers depends on the phase `(n + p) mod s` only:
+    `k=3, s=2` gives 1, 2, 1, 2, ... per axis. The counts multiply over the axes: in two dimensions 4:2:2:1. Overlapping
+    `fold` (col2im) is counted in the same way.
+
+    The finding is *info* where the weights meet the DC condition (all phases sum to the same, ripple at most 1e-5), and
+    it is lowered where a later layer provably removes the pattern with the actual weights; the message names that
+    layer.
+
+    ## Why it matters
+    A position with four writers gets four times the variance of one with a single writer, so the pattern is there
+    before training, in every picture, and training has to fight it. In practice networks with uneven overlap do not
+    learn to avoid it. Stacked layers multiply their patterns and make artifacts on several scales.
+
+    ## Example
+    ```python
+    nn.ConvTranspose2d(128, 64, kernel_size=3, stride=2, padding=1, output_padding=1)  # overlap 4:2:2:1
+    ```
+
+    ## Use instead
+    Resize with nearest neighbours, then convolve. Every output position then has the same number of writers, and a
+    constant stays constant whatever the weights are:
+
+    ```python
+    nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(128, 64, kernel_size=3, padding=1, padding_mode="reflect"),
+    )
+    ```
+
+    The smallest change is a kernel that the stride divides. It evens the counts but leaves the phases free (EV103):
+
+    ```python
+    nn.ConvTranspose2d(128, 64, kernel_size=4, stride=2, padding=1)
+    ```
+
+    ## Fix safety
+    Structural: both changes alter the function and need training. Trained weights do not carry over.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv 1603.07285
+    - Wojna et al., "The Devil is in the Decoder", arXiv 1707.05847
+    - Pons et al., "Upsampling artifacts in neural audio synthesis", arXiv 2010.14356
+    """
+    raise NotImplementedError
+
+
+@rule("EV102", "overlap-holes", severity="error")
+def overlap_holes(facts: Facts) -> Iterator[Finding]:
+    """Some output positions of a transposed convolution are never written.
+
+    ## What it finds
+    A transposed convolution that leaves holes, for one of two reasons: the dilation shares a factor `g` with the
+    stride, so that only every g-th phase is written whatever the kernel size; or the kernel is smaller than the stride
+    (`k=2, s=3` writes 1, 1, 0). Max un-pooling and a `fold` whose blocks do not touch leave holes in the same way.
+
+    ## Why it matters
+    A hole holds the bias and nothing else: no information from the input, at any training time. The output is a regular
+    lattice of constant points, the strongest possible artifact. Later layers can only paint over it.
+
+    ## Example
+    ```python
+    nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, dilation=2)  # writes one position of four
+    nn.ConvTranspose1d(64, 32, kernel_size=2, stride=3)  # writes two positions of three
+    ```
+
+    ## Use instead
+    Drop the dilation, or choose a kernel at least as large as the stride and divisible by it; better, resize and
+    convolve:
+
+    ```python
+    nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(64, 32, kernel_size=3, padding=1, padding_mode="reflect"),
+    )
+    ```
+
+    ## Fix safety
+    Structural: the function changes and needs training.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv 1603.07285
+    """
+    raise NotImplementedError
+
+
+@rule("EV103", "free-phases", severity="warning")
+def free_phases(facts: Facts) -> Iterator[Finding]:
+    """The overlap is even, but nothing keeps the phases of the kernel equal.
+
+    ## What it finds
+    An up-sampling layer with even overlap and trainable weights: a transposed convolution whose stride divides its
+    kernel. Each of the `s` phases (`s**2` in two dimensions) has a kernel of its own, and a constant stays constant
+    only if all of them sum to the same (the DC condition). The finding states the expected share of the power that is
+    periodic before training.
+
+    It is *info* where the actual weights meet the DC condition (ripple at most 1e-5); the message then says whether
+    anything keeps it so during training. Sub-pixel convolutions have a rule of their own (EV105).
+
+    ## Why it matters
+    Even overlap evens the variance, not the mean. With random weights the phases differ as much as any two random
+    kernels do: a stack of `k=4, s=2` layers has the same expected periodic power as one of `k=3, s=2`. Training can
+    make the phases agree, and often does not.
+
+    ## Example
+    ```python
+    nn.ConvTranspose2d(128, 64, kernel_size=4, stride=2, padding=1)  # the usual DCGAN block
+    ```
+
+    ## Use instead
+    Resize and convolve, which is a transposed convolution with tied weights:
+
+    ```python
+    nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(128, 64, kernel_size=3, padding=1, padding_mode="reflect"),
+    )
+    ```
+
+    Or keep the layer and hold its phases equal during training with the parametrization shown under EV104, or follow it
+    by a fixed smoothing filter of length `s`.
+
+    ## Fix safety
+    Structural: a resize-convolution needs training. The parametrization is lossy on trained weights (measure it), and
+    free when it is in place from the start.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Sugawara, Shiota and Kiya, "Super-Resolution using Convolutional Neural Networks without Any Checkerboard
+      Artifacts", arXiv 1806.02658
+    - Kinoshita and Kiya, "Fixed Smooth Convolutional Layer for Avoiding Checkerboard Artifacts in CNNs",
+      arXiv 2002.02117
+    - Pons et al., "Upsampling artifacts in neural audio synthesis", arXiv 2010.14356
+    """
+    raise NotImplementedError
+
+
+@rule("EV104", "unbalanced-weights", severity="error")
+def unbalanced_weights(facts: Facts) -> Iterator[Finding]:
+    """The actual weights of an up-sampling layer give its phases different gains for a constant.
+
+    ## What it finds
+    Ripple over the tolerance (0.05 unless the settings say otherwise) in a layer whose weights are known. With `G_r`
+    the sum of the kernel's taps of phase `r` (a matrix, input by output channels),
+
+        ripple = rms over r of ||G_r - mean G|| / ||mean G||     (Frobenius norms)
+
+    Zero means that every constant colour stays constant through this layer. The message gives the measured figure.
+
+    ## Why it matters
+    This is no longer a risk but a fact about this file: flat areas, sky or silence come out with a pattern of period
+    `s` (times every later up-sampling), strongest for colours far from the data's average, since there the bias cannot
+    help.
+
+    ## Example
+    ```python
+    layer = nn.ConvTranspose2d(64, 3, kernel_size=4, stride=2, padding=1)  # as trained: ripple 0.31
+    ```
+
+    ## Use instead
+    Hold the phase sums equal while training or fine-tuning:
+
+    ```python
+    class EqualPhaseSums(nn.Module):
+        \"\"\"Make every phase of a transposed convolution's kernel sum to the same; the stride divides the kernel.\"\"\"
+
+        def __init__(self, stride: int) -> None:
+            super().__init__()
+            self.stride = stride
+
+        def forward(self, w: torch.Tensor) -> torch.Tensor:  # (C_in, C_out, k, k)
+            s, taps = self.stride, w.shape[-1] // self.stride
+            phases = w.unflatten(3, (taps, s)).unflatten(2, (taps, s))  # (C_in, C_out, taps, s, taps, s)
+            sums = phases.sum((2, 4), keepdim=True)
+            wanted = sums.mean((3, 5), keepdim=True)
+            return (phases + (wanted - sums) / taps**2).flatten(4, 5).flatten(2, 3)
+
+
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight", EqualPhaseSums(stride=2))
+    ```
+
+    Before the next training, use a resize-convolution in its place (EV101).
+
+    ## Fix safety
+    Lossy: equalising trained weights changes the output, so measure the quality, and fine-tune. It meets the condition
+    exactly.
+
+    ## References
+    - Sugawara, Shiota and Kiya, "Super-Resolution using Convolutional Neural Networks without Any Checkerboard
+      Artifacts", arXiv 1806.02658
+    - Kinoshita and Kiya, "Fixed Smooth Convolutional Layer for Avoiding Checkerboard Artifacts in CNNs",
+      arXiv 2002.02117
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    """
+    raise NotImplementedError
+
+
+@rule("EV105", "subpixel-phases-differ", severity="warning")
+def subpixel_phases_differ(facts: Facts) -> Iterator[Finding]:
+    """The channels that a pixel shuffle interleaves come from different kernels.
+
+    ## What it finds
+    A sub-pixel convolution (a convolution to `s**2 * C` channels, then a pixel shuffle or depth-to-space) whose `s**2`
+    groups of kernels differ: it was not initialised with equal phases (ICNR), or lost them in training. Without weights
+    the finding says that nothing keeps the phases equal.
+
+    It is *info* where the actual weights have equal phase sums (ripple at most 1e-5).
+
+    ## Why it matters
+    Sub-pixel convolution *is* a transposed convolution with kernel `s * k`: even overlap, phases free. With the usual
+    random start the phases differ as much as independent kernels do, and a constant becomes a checkerboard of period
+    `s`. Equal phases at the start make the layer a nearest-neighbour resize; training may pull them apart again.
+
+    ## Example
+    ```python
+    nn.Sequential(nn.Conv2d(64, 3 * 4, kernel_size=3, padding=1), nn.PixelShuffle(2))
+    ```
+
+    ## Use instead
+    Start from equal phases:
+
+    ```python
+    def icnr_(conv: nn.Conv2d, factor: int) -> None:
+        \"\"\"Give the factor**2 kernels behind each output channel of a pixel shuffle the same values.\"\"\"
+        with torch.no_grad():
+            one = torch.empty_like(conv.weight[:: factor**2])
+            nn.init.kaiming_normal_(one)
+            conv.weight.copy_(one.repeat_interleave(factor**2, dim=0))
+            if conv.bias is not None:
+                conv.bias.zero_()
+    ```
+
+    To keep the phases equal for good, resize and convolve, or follow the shuffle by a fixed average over `s` samples:
+    `nn.AvgPool2d(s, stride=1)` after a replicate padding.
+
+    ## Fix safety
+    The initialisation is structural (a new training). An average after the shuffle is lossy: it also smooths detail.
+
+    ## References
+    - Aitken et al., "Checkerboard artifact free sub-pixel convolution", arXiv 1707.02937
+    - Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
+      Network", arXiv 1609.05158
+    - Kinoshita and Kiya, "Fixed Smooth Convolutional Layer for Avoiding Checkerboard Artifacts in CNNs",
+      arXiv 2002.02117
+    - Pons et al., "Upsampling artifacts in neural audio synthesis", arXiv 2010.14356
+    """
+    raise NotImplementedError
+
+
+@rule("EV106", "early-upsampling", severity="warning")
+def early_upsampling(facts: Facts) -> Iterator[Finding]:
+    """A pattern is created early and scaled up to a low frequency by later layers.
+
+    ## What it finds
+    A layer that creates a periodic pattern of its own, followed by further up-sampling. The message states the period
+    in output pixels: a pattern of period 2 behind which the picture is enlarged four times has period 8.
+
+    ## Why it matters
+    A period of 2 pixels is often invisible; periods of 8 to 32 pixels are where the eye is most sensitive, and neither
+    JPEG nor a display removes them. Low-frequency patterns also survive the smoothing that later convolutions do.
+
+    ## Example
+    ```python
+    nn.Sequential(
+        nn.ConvTranspose2d(256, 128, kernel_size=4, stride=2, padding=1),  # creates period 2: 8 in output pixels
+        nn.ReLU(),
+        nn.Upsample(scale_factor=4, mode="nearest"),
+        nn.Conv2d(128, 3, kernel_size=3, padding=1),
+    )
+    ```
+
+    ## Use instead
+    Cure the early layer first: a resize-convolution there removes the whole family of long periods. If one layer must
+    stay a transposed convolution, let it be the last.
+
+    ```python
+    nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(256, 128, kernel_size=3, padding=1, padding_mode="reflect"),
+        nn.ReLU(),
+        nn.Upsample(scale_factor=4, mode="nearest"),
+        nn.Conv2d(128, 3, kernel_size=3, padding=1, padding_mode="reflect"),
+    )
+    ```
+
+    ## Fix safety
+    Structural: the function changes and needs training.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Karras et al., "Alias-Free Generative Adversarial Networks", arXiv 2106.12423
+    """
+    raise NotImplementedError
+
+
+@rule("EV107", "patch-seams", severity="warning")
+def patch_seams(facts: Facts) -> Iterator[Finding]:
+    """The output is put together from patches that do not overlap.
+
+    ## What it finds
+    Tokens whose channels are unfolded into patches of pixels (the reshape, permute, reshape idiom of vision
+    transformers and masked autoencoders), or a `fold` of blocks that touch without overlapping. The period is the patch
+    size times every later enlargement. A plain pixel shuffle is reported as EV105, and a transposed convolution with
+    `kernel_size == stride` as EV103.
+
+    ## Why it matters
+    Every pixel of a patch has weights of its own, and no weight sees both sides of a seam. A constant input gives every
+    patch the same inner pattern, and a varying one gives steps at the seams: a grid whose period is the patch size, 8
+    to 16 pixels as a rule, which is clearly visible.
+
+    ## Example
+    ```python
+    tokens = nn.Linear(512, 16 * 16 * 3)(tokens)  # (N, h * w, 16 * 16 * 3)
+    patches = tokens.unflatten(1, (h, w)).unflatten(3, (16, 16, 3))  # (N, h, w, 16, 16, 3)
+    image = patches.permute(0, 5, 1, 3, 2, 4).reshape(n, 3, 16 * h, 16 * w)
+    ```
+
+    ## Use instead
+    Grow the lattice in steps with resize-convolutions, or at least let convolutions at full resolution cross the
+    seams:
+
+    ```python
+    nn.Sequential(
+        nn.Upsample(scale_factor=4, mode="nearest"),
+        nn.Conv2d(512, 128, kernel_size=3, padding=1, padding_mode="reflect"),
+        nn.GELU(),
+        nn.Upsample(scale_factor=4, mode="nearest"),
+        nn.Conv2d(128, 3, kernel_size=3, padding=1, padding_mode="reflect"),
+    )
+    ```
+
+    ## Fix safety
+    Structural: the function changes and needs training.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Wojna et al., "The Devil is in the Decoder", arXiv 1707.05847
+    - Karras et al., "Alias-Free Generative Adversarial Networks", arXiv 2106.12423
+    """
+    raise NotImplementedError
+
+
+# ------------------------------------------------------------------------------------------------- EV2xx: the gradient
+
+
+@rule("EV201", "uneven-gradient", severity="warning")
+def uneven_gradient(facts: Facts) -> Iterator[Finding]:
+    """Neighbouring input positions of a strided convolution get different amounts of gradient.
+
+    ## What it finds
+    A strided convolution whose kernel size is not divisible by its stride. Its gradient is a transposed convolution of
+    the same kernel and stride, so the number of outputs that read a position depends on its phase: `3x3, s=2` gives
+    4:2:2:1, `7x7, s=2` gives 16:12:12:9. A fixed filter before a decimation is judged by its real taps.
+
+    ## Why it matters
+    Some pixels weigh several times as much as their neighbours, for no reason in the data. A discriminator or a
+    perceptual loss hands that pattern to the generator it trains; DeepDream and saliency maps show it directly.
+
+    ## Example
+    ```python
+    nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1)  # squared gradient 4:2:2:1
+    ```
+
+    ## Use instead
+    Convolve at full resolution, then decimate with a fixed smoothing filter. `[1, 3, 3, 1]` evens the mean and the
+    squared gradient at stride 2 (`[1, 2, 1]` evens only the mean):
+
+    ```python
+    class BlurDown(nn.Module):
+        \"\"\"Smooth with [1, 3, 3, 1] and keep every second sample.\"\"\"
+
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+            self.register_buffer("filter", torch.outer(taps, taps).expand(channels, 1, 4, 4).clone())
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+            return nn.functional.conv2d(x, self.filter, stride=2, groups=x.shape[1])
+
+
+    nn.Sequential(nn.Conv2d(3, 64, kernel_size=3, padding=1), BlurDown(64))
+    ```
+
+    The smallest change is a kernel that the stride divides: `kernel_size=4, stride=2, padding=1`.
+
+    ## Fix safety
+    Structural: the function changes and needs training.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Zhang, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486
+    """
+    raise NotImplementedError
+
+
+@rule("EV202", "dead-input-positions", severity="error")
+def dead_input_positions(facts: Facts) -> Iterator[Finding]:
+    """Some positions are read by no output and get no gradient.
+
+    ## What it finds
+    A strided convolution or a slice that skips positions: the kernel is smaller than the stride, or the dilation shares
+    a factor with it. `1x1, s=2` reads one pixel of four.
+
+    It is an *error* where positions of the network's own input are dead, and *info* where only a branch skips them and
+    another path reads them (the shortcut of a residual block).
+
+    ## Why it matters
+    What stands at a dead position cannot influence the result, and a loss behind it cannot correct a generator there:
+    the pixels are free to take any value.
+
+    ## Example
+    ```python
+    nn.Conv2d(64, 128, kernel_size=1, stride=2)  # three positions of four are never read
+    ```
+
+    ## Use instead
+    ```python
+    nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(64, 128, kernel_size=1))
+    ```
+
+    ## Fix safety
+    Structural, though the weights keep their shapes: the output changes, so fine-tune.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Zhang, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486
+    - He et al., "Bag of Tricks for Image Classification with Convolutional Neural Networks", arXiv 1812.01187
+    """
+    raise NotImplementedError
+
+
+@rule("EV203", "pooling-gradient", severity="warning")
+def pooling_gradient(facts: Facts) -> Iterator[Finding]:
+    """A pooling layer hands back an uneven or a sparse gradient.
+
+    ## What it finds
+    Pooling whose windows overlap unevenly (`kernel_size=3, stride=2`): some positions are in more windows than others.
+    Also max pooling of any kind: its gradient reaches one position of each window, even on average when windows do not
+    overlap, but sparse.
+
+    ## Why it matters
+    Overlapping windows repeat the pattern of a strided convolution. The sparse gradient of max pooling is the less
+    organised high-frequency pattern that DeepDream pictures of max-pooled networks show.
+
+    ## Example
+    ```python
+    nn.MaxPool2d(kernel_size=3, stride=2, padding=1)  # positions are in 1, 2, 2 or 4 windows
+    nn.MaxPool2d(kernel_size=2)  # even on average, one position of four per sample
+    ```
+
+    ## Use instead
+    Average over windows that the stride divides, or take the maximum at full resolution and smooth before decimating
+    (`BlurDown` is shown under EV201):
+
+    ```python
+    nn.AvgPool2d(kernel_size=2)
+    nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(kernel_size=2, stride=1), BlurDown(64))
+    ```
+
+    ## Fix safety
+    Structural, though no weights change shape: the output changes, so fine-tune.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Zhang, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486
+    """
+    raise NotImplementedError
+
+
+# --------------------------------------------------------------------------------------------------- EV3xx: the border
+
+
+@rule("EV301", "zero-padding-after-resize", severity="warning")
+def zero_padding_after_resize(facts: Facts) -> Iterator[Finding]:
+    """A convolution behind a resize pads with zeros, which marks the border.
+
+    ## What it finds
+    A convolution with zero padding that reads a resized field. Certificates and periods speak of the interior; this
+    rule speaks of the border.
+
+    ## Why it matters
+    Zeros beside an enlarged picture are a step that no training picture has. A constant input gets a frame some pixels
+    wide, every further layer widens it, and up-sampling enlarges it.
+
+    ## Example
+    ```python
+    nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(64, 32, kernel_size=3, padding=1))
+    ```
+
+    ## Use instead
+    Pad with values of the picture itself, before the convolution:
+
+    ```python
+    nn.Sequential(
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(64, 32, kernel_size=3, padding=1, padding_mode="reflect"),
+    )
+    ```
+
+    `"replicate"` and `"reflect"` both keep a constant constant up to the edge.
+
+    ## Fix safety
+    Lossy: the weights stay, and the interior is unchanged; the border changes by what the zeros contributed. Measure
+    it, or fine-tune.
+
+    ## References
+    - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
+    - Karras et al., "Alias-Free Generative Adversarial Networks", arXiv 2106.12423
+    """
+    raise NotImplementedError
+
+
+# -------------------------------------------------------------------------------------------------- EV9xx: the analysis
+
+
+@rule("EV901", "not-analysed", severity="warning")
+def not_analysed(facts: Facts) -> Iterator[Finding]:
+    """An operator has no entry in evenly's tables, so what it does to a pattern is not known.
+
+    ## What it finds
+    An operator that evenly does not understand, by its own name, with what it may hide. Nothing is guessed: what
+    depends on it becomes unknown as well (`null` in the JSON), and no certificate is given.
+
+    ## Why it matters
+    An unknown operator on the spatial path may create, move or remove a pattern. A clean report would be a false
+    promise.
+
+    ## Example
+    ```python
+    spectrum = torch.fft.rfft2(x)  # mixes all positions in a way that the tables do not describe
+    ```
+
+    ## Use instead
+    Where the operator is known to be harmless on the spatial path, accept it for that layer, with the reason beside it:
+
+    ```toml
+    [tool.evenly.per-layer-ignores]
+    "encoder.spectrum" = ["EV901"]  # global; the decoder is checked on its own
+    ```
+
+    Otherwise check the parts before and after it as networks of their own, and report the operator to the project.
+
+    ## Fix safety
+    Safe: nothing in the network changes.
+
+    ## References
+    - `docs/theory.md`, "What is not analysed"
+    """
+    raise NotImplementedError
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(dict(sorted(_REGISTRY.items())))
+"""Every rule by code, sorted."""
+
+
+def rules_page() -> str:
+    """``docs/rules.md``: a table of all rules, then each rule's documentation."""
+    lines = [
+        "# Rules",
+        "",
+        "Generated by `python -m evenly.check.rules > docs/rules.md`; edit `src/evenly/check/rules.py` instead.",
+        "",
+        "A fix is *safe* (the same function), *lossy* (the function changes by an amount that can be measured) or",
+        "*structural* (it needs training).",
+        "",
+        "| code | name | severity | finds |",
+        "|---|---|---|---|",
+        *(f"| [{r.code}](#{_anchor(r)}) | {r.name} | {r.severity} | {r.summary} |" for r in RULES.values()),
+        "",
+    ]
+    return "\n".join(lines) + "\n" + "\n".join(r.markdown(level=2) for r in RULES.values())
+
+
+def _anchor(rule: Rule) -> str:
+    return f"{rule.code.lower()}-{rule.name}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(rules_page())
