@@ -270,7 +270,7 @@ def unbalanced_weights(facts: Facts) -> Iterator[Finding]:
 
     ```python
     class EqualPhaseSums(nn.Module):
-        \"\"\"Make every phase of a transposed convolution's kernel sum to the same; the stride divides the kernel.\"\"\"
+        \"\"\"Make every phase of a transposed kernel sum to the same matrix; the stride divides the kernel.\"\"\"
 
         def __init__(self, stride: int) -> None:
             super().__init__()
