@@ -1,1 +1,1 @@
-"""."""
+"""The mathematics, as pure functions on numpy arrays. Knows nothing of models or files."""
