@@ -1,10 +1,10 @@
-"""Checks for other people's test suites::
+"""Checks for other people's test suites.
 
-from evenly.testing import assert_even
+Example:
+    ::
 
-
-def test_decoder_is_even():
-    assert_even(Decoder(), torch.zeros(1, 64, 8, 8), select=["EV1"])
+        def test_decoder_is_even():
+            evenly.testing.assert_even(Decoder(), torch.zeros(1, 64, 8, 8), select=["EV1"])
 """
 
 from __future__ import annotations

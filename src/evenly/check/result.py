@@ -213,6 +213,18 @@ class Report:
         """The report as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
 
+    def __str__(self) -> str:
+        """The report as ``evenly check`` prints it."""
+        from evenly.report import render
+
+        return render(self, "text")
+
+    def _repr_html_(self) -> str:
+        """The report as a table in a notebook."""
+        from evenly.report.notebook import to_html
+
+        return to_html(self)
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):

@@ -1,0 +1,172 @@
+"""For people at a terminal: what was checked, the layers, the findings, the verdict.
+
+Plain ASCII layout, so that it survives pipes, log files and narrow terminals; colours only where the view allows them.
+"""
+
+from __future__ import annotations
+
+import io
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from evenly.report.words import (
+    clean,
+    count,
+    geometry,
+    interesting,
+    period,
+    ratio,
+    shape,
+    summary,
+    unit,
+    verdict_lines,
+)
+
+if TYPE_CHECKING:
+    from evenly.check.result import LayerResult, Report
+    from evenly.report import View
+
+__all__ = ["MOST_LAYERS", "render"]
+
+MOST_LAYERS = 40
+"""Networks with more layers show only those that do something to a pattern, unless the view is verbose."""
+
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_WEIGHTS = {
+    "actual": "the actual ones",
+    "ignored": "ignored, structure only",
+    "none": "freshly made, structure only (give --weights FILE.safetensors to judge trained ones)",
+}
+
+
+def render(report: Report, view: View) -> str:
+    """The report as text of the view's width."""
+    sink = io.StringIO()
+    console = Console(
+        file=sink,
+        width=max(view.width, 40),
+        force_terminal=view.colour,
+        color_system="standard" if view.colour else None,
+        no_color=not view.colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    _header(console, report)
+    _layers(console, report, view.verbose)
+    _findings(console, report)
+    _verdict(console, report)
+    _summary(console, report)
+    lines = (line.rstrip() for line in sink.getvalue().splitlines())
+    return "\n".join(lines) + "\n"
+
+
+def _title(console: Console, text: str) -> None:
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def _header(console: Console, report: Report) -> None:
+    model = report.model
+    console.print(Text.assemble("evenly check ", (clean(model.source), "bold")))
+    for kind, entries in (("input", model.inputs), ("output", model.outputs)):
+        for entry in entries:
+            dtype = f" {entry['dtype']}" if "dtype" in entry else ""
+            console.print(Padding(Text(f"{kind:<8}{clean(str(entry['name']))} {shape(entry['shape'])}{dtype}"), (0, 2)))
+    mode = ", training mode" if model.training else ""
+    console.print(Padding(Text(f"weights {_WEIGHTS[model.weights]}{mode}"), (0, 2)))
+
+
+def _layers(console: Console, report: Report, verbose: bool) -> None:
+    named = {f.layer for f in report.findings}
+    shown = list(report.layers)
+    if len(shown) > MOST_LAYERS and not verbose:
+        shown = [layer for layer in shown if interesting(layer, named)]
+    hidden = len(report.layers) - len(shown)
+    _title(console, "Layers" + (f" ({count(hidden, 'layer')} that do nothing to a pattern hidden)" if hidden else ""))
+    if not shown:
+        console.print(Padding(Text("none with spatial meaning" if not report.layers else "none to show"), (0, 2)))
+    else:
+        console.print(Padding(_table(shown), (0, 2)))
+        steps = unit(report.model.outputs[0]["shape"]) if report.model.outputs else "samples"
+        legend = (
+            "overlap: most over fewest writes per output position; gradient: the same for reads per input position; "
+            f"period: of the pattern that a layer creates, in {steps} of the first output; "
+            "ripple: how far the phases of the actual weights differ for a constant (0: not at all)"
+        )
+        console.print()
+        console.print(Padding(Text(legend, style="dim"), (0, 2)))
+    if hidden:
+        console.print(Padding(Text("--verbose shows every layer", style="dim"), (0, 2)))
+
+
+def _table(layers: list[LayerResult]) -> Table:
+    columns = {
+        "layer": [clean(x.name) for x in layers],
+        "op": [x.op for x in layers],
+        "shape": [geometry(x) for x in layers],
+        "overlap": [ratio(x.unevenness, "holes") for x in layers],
+        "gradient": [ratio(x.gradient_unevenness, "dead") for x in layers],
+        "period": [period(x.period) for x in layers],
+        "ripple": [ratio(x.ripple, "inf") for x in layers],
+        "role": [x.role + (f" (by {clean(x.removed_by)})" if x.removed_by else "") for x in layers],
+    }
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    used = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
+    numbers = ("overlap", "gradient", "period", "ripple")
+    for name in used:
+        # Names may fold anywhere; figures and words of the tool never do.
+        table.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            overflow="fold",
+            no_wrap=name in numbers or name == "op",
+        )
+    for row in zip(*used.values(), strict=True):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _findings(console: Console, report: Report) -> None:
+    if not report.findings:
+        return
+    _title(console, "Findings")
+    order = {layer.name: index for index, layer in enumerate(report.layers)}
+    ranked = sorted(report.findings, key=lambda f: order.get(f.layer, len(order)))
+    for layer, group in groupby(ranked, key=lambda f: f.layer):
+        console.print(Padding(Text(clean(layer), style="bold"), (1, 0, 0, 2)))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for finding in group:
+            words = Text.assemble(clean(finding.message), "\n", ("Fix: ", "bold"), clean(finding.fix))
+            label = Text.assemble(finding.code, " ", (f"{finding.severity:<7}", _STYLES[finding.severity]))
+            grid.add_row(label, words)
+        console.print(Padding(grid, (0, 0, 0, 4)))
+
+
+def _verdict(console: Console, report: Report) -> None:
+    _title(console, "Verdict")
+    for heading, lines in verdict_lines(report):
+        console.print(Padding(Text(clean(heading), style="bold"), (0, 2)))
+        for line in lines or ["nothing to say"]:
+            console.print(Padding(Text(clean(line)), (0, 0, 0, 4)))
+    if report.notes:
+        _title(console, "Notes")
+        for note in report.notes:
+            console.print(Padding(Text(clean(note)), (0, 2)))
+
+
+def _summary(console: Console, report: Report) -> None:
+    worst = report.worst()
+    line = summary(report) if worst else "No findings: nothing in this network makes a periodic artifact."
+    console.print()
+    console.print(Text(line, style=_STYLES[worst] if worst else "bold green"))
+    if report.findings:
+        console.print(Text(f"evenly rule {report.findings[0].code} explains a finding and its cure", style="dim"))
