@@ -98,6 +98,17 @@ class Weight:
             raise ValueError(f"the values of {self.name!r} are not known; check Weight.known first")
         return np.asarray(self.load(), dtype=np.float64)
 
+    def tap_sum(self) -> NDArray[np.float64]:
+        """The sum over all axes but the first two (the DC gain of a convolution), without a float64 copy of the rest.
+
+        Raises:
+            ValueError: If the values are not known.
+        """
+        if self.load is None:
+            raise ValueError(f"the values of {self.name!r} are not known; check Weight.known first")
+        raw = self.load()
+        return np.asarray(raw.reshape(*raw.shape[:2], -1).sum(-1), np.float64)
+
 
 class Op:
     """Base of the operations: what a node means for a periodic signal."""

@@ -1,0 +1,549 @@
+"""The exact interior response of a network to constant inputs, with its actual weights.
+
+Away from borders a constant input makes every value of the network periodic, so the network is evaluated on the period
+cells themselves (tori): as small a canvas as is exact. Probes are the constants 0, +1 and -1 in every channel and 16
+seeded normal colours, at every input and wherever a lattice is born.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import lcm, log10, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenly.check.lattice import births
+from evenly.graph import ir
+from evenly.theory.activations import activation
+from evenly.theory.torus import conv_index, pool_matrix, resize_matrix, slice_matrix, transpose_index
+
+__all__ = ["MAX_WORK", "PROBES", "Response", "respond"]
+
+Array = NDArray[np.float64]
+
+PROBES = 19
+MAX_WORK = 4e10  # multiply-adds: some seconds on two cores
+MAX_VALUES = 2**27  # numbers alive in one value: 1 GiB
+
+
+@dataclass(frozen=True)
+class Response:
+    """Energy of one output per period.
+
+    Attributes:
+        decibel: Per period in samples of the output, energy of the lines of exactly that period in dB relative to the
+            constant's own output, largest over the probes; ``-inf`` where it is zero, ``inf`` where the constant's
+            output is zero and the line is not.
+        reason: Why ``decibel`` is ``None``.
+    """
+
+    decibel: dict[int, float] | None
+    reason: str | None = None
+
+
+class _NotKnown(Exception):  # noqa: N818 - control flow inside this module
+    pass
+
+
+@dataclass
+class _Work:
+    done: float = 0.0
+
+    def spend(self, node: ir.Node, amount: float, values: float) -> None:
+        self.done += amount
+        if self.done > MAX_WORK or values > MAX_VALUES:
+            raise _NotKnown(
+                f"the exact response needs a canvas that is too large from {node.name} on "
+                f"(more than {MAX_WORK:.0e} multiply-adds)"
+            )
+
+
+Rule = Callable[[ir.Node, list[Array], _Work], Array]
+
+
+def respond(graph: ir.Graph) -> dict[int, Response]:
+    """Evaluate a network on constant inputs; one :class:`Response` per output node."""
+    born = births(graph)
+    readers = [len(r) for r in graph.consumers()]
+    values: list[Array | str | None] = [None] * len(graph.nodes)
+    generator = np.random.default_rng(0)
+    work = _Work()
+    for index, node in enumerate(graph.nodes):
+        if index in born or isinstance(node.op, ir.Input):
+            values[index] = _probes(generator, node)
+            continue
+        incoming = [values[i] for i in node.inputs]
+        reason = next((v for v in incoming if isinstance(v, str)), None)
+        if reason is None:
+            try:
+                with np.errstate(all="ignore"):
+                    values[index] = _RULES[type(node.op)](node, [v for v in incoming if isinstance(v, np.ndarray)], work)
+            except _NotKnown as error:
+                reason = str(error)
+        if reason is not None:
+            values[index] = reason
+        for source in set(node.inputs):
+            readers[source] -= 1
+            if not readers[source]:
+                values[source] = None
+    return {o: _measure(values[o], len(graph.nodes[o].sizes)) for o in graph.outputs}
+
+
+def _probes(generator: np.random.Generator, node: ir.Node) -> Array:
+    colours = np.concatenate(
+        [np.array([0.0, 1.0, -1.0])[:, None] * np.ones(node.channels), generator.standard_normal((16, node.channels))]
+    )
+    return colours.reshape(PROBES, node.channels, *(1,) * len(node.sizes))
+
+
+def _measure(value: Array | str | None, axes: int) -> Response:
+    if not isinstance(value, np.ndarray):
+        return Response(None, value or "the output is not known")
+    if not np.isfinite(value).all():
+        return Response(None, "the response overflows")
+    cell = value.shape[2:]
+    lines = np.fft.fftn(value, axes=tuple(range(2, 2 + axes))) / max(prod(cell), 1)
+    power = (np.abs(lines) ** 2).sum(1)  # (probes, *cell)
+    constant = power[(slice(None), *(0,) * axes)]
+    energy: dict[int, Array] = {}
+    for place in product(*(range(n) for n in cell)):
+        period = lcm(*(n // np.gcd(a, n) for a, n in zip(place, cell, strict=True))) if place else 1
+        if period > 1:
+            energy[int(period)] = energy.get(int(period), np.zeros(len(power))) + power[(slice(None), *place)]
+    return Response({p: _decibel(e, constant) for p, e in sorted(energy.items())})
+
+
+def _decibel(energy: Array, constant: Array) -> float:
+    levels = [_level(float(e), float(c)) for e, c in zip(energy, constant, strict=True)]
+    return max(levels)
+
+
+def _level(energy: float, constant: float) -> float:
+    if energy == 0:
+        return float("-inf")
+    return 10 * log10(energy / constant) if constant > 0 else float("inf")
+
+
+# operations on (probes, channels, *cell)
+
+
+def _tile(array: Array, cell: Sequence[int]) -> Array:
+    own = array.shape[2:]
+    if own == tuple(cell):
+        return array
+    return np.tile(array, (1, 1, *(c // o for c, o in zip(cell, own, strict=True))))
+
+
+def _common(node: ir.Node, inputs: list[Array]) -> list[Array]:
+    axes = len(node.sizes)
+    spread = [x if x.ndim == 2 + axes else x.reshape(*x.shape, *(1,) * (2 + axes - x.ndim)) for x in inputs]
+    cell = tuple(lcm(*sizes) for sizes in zip(*(x.shape[2:] for x in spread), strict=True))
+    return [_tile(x, cell) for x in spread]
+
+
+def _weight(weight: ir.Weight | None, node: ir.Node) -> Array:
+    if weight is None or not weight.known:
+        raise _NotKnown(f"the weights of {node.name} are not known")
+    return weight.values()
+
+
+def _bias(bias: ir.Weight | None, node: ir.Node, axes: int) -> Array | float:
+    return 0.0 if bias is None else _weight(bias, node).reshape(-1, *(1,) * axes)
+
+
+def _matmul(weight: Array, x: Array, groups: int) -> Array:
+    """``(C_out, C_in / g)`` times ``(B, C_in, positions)``."""
+    if groups == 1:
+        return np.matmul(weight, x)
+    batch, channels, positions = x.shape
+    grouped = weight.reshape(groups, -1, weight.shape[1])
+    return np.matmul(grouped, x.reshape(batch, groups, channels // groups, positions)).reshape(batch, -1, positions)
+
+
+def _conv(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Conv)
+    (x,) = inputs[:1]
+    if op.weight is None or not op.weight.known:
+        raise _NotKnown(f"the weights of {node.name} are not known")
+    cell = x.shape[2:]
+    indices = [
+        conv_index(c, k, s, d, low)
+        for c, k, s, d, (low, _) in zip(cell, op.kernel, op.stride, op.dilation, op.padding, strict=True)
+    ]
+    columns = [np.unique(i, axis=1, return_inverse=True) for i in indices]
+    after = tuple(len(i) for i in indices)
+    combos = prod(c.shape[1] for c, _ in columns)
+    per_tap = op.out_channels * op.in_channels // op.groups * len(x) * prod(after)
+    work.spend(node, per_tap * combos, len(x) * op.out_channels * prod(after))
+    if combos == 1:
+        taps = op.weight.tap_sum()[None]
+    else:
+        weight = op.weight.values()  # taps that fall on the same cell position add up
+        for axis, (unique, inverse) in enumerate(columns):
+            select = np.zeros((weight.shape[2 + axis], unique.shape[1]))
+            select[np.arange(len(select)), np.ravel(inverse)] = 1
+            weight = np.moveaxis(np.tensordot(weight, select, (2 + axis, 0)), -1, 2 + axis)
+        taps = np.moveaxis(weight.reshape(*weight.shape[:2], -1), -1, 0)
+    y = np.zeros((len(x), op.out_channels, prod(after)))
+    for tap, combo in zip(taps, product(*(range(c.shape[1]) for c, _ in columns)), strict=True):
+        read = x
+        for axis, ((unique, _), column) in enumerate(zip(columns, combo, strict=True)):
+            read = np.take(read, unique[:, column], 2 + axis)
+        y += _matmul(tap, read.reshape(len(x), x.shape[1], -1), op.groups)
+    return np.asarray(y.reshape(len(x), op.out_channels, *after) + _bias(op.bias, node, len(cell)))
+
+
+def _conv_transpose(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.ConvTranspose)
+    (x,) = inputs[:1]
+    weight = _weight(op.weight, node)  # (C_in, C_out/g, *k)
+    cell = x.shape[2:]
+    after = tuple(c * s for c, s in zip(cell, op.stride, strict=True))
+    work.spend(
+        node,
+        op.out_channels // op.groups * op.in_channels * len(x) * prod(cell) * prod(op.kernel),
+        len(x) * op.out_channels * prod(after),
+    )
+    indices = [
+        transpose_index(c, k, s, d, low)
+        for c, k, s, d, (low, _) in zip(cell, op.kernel, op.stride, op.dilation, op.padding, strict=True)
+    ]
+    y = np.zeros((len(x), op.out_channels, *after))
+    source = x.reshape(len(x), x.shape[1], -1)
+    for tap in product(*(range(k) for k in op.kernel)):
+        kernel = weight[(slice(None), slice(None), *tap)]  # (C_in, C_out/g)
+        if op.groups > 1:
+            kernel = kernel.reshape(op.groups, -1, kernel.shape[1]).transpose(0, 2, 1).reshape(-1, len(kernel) // op.groups)
+        else:
+            kernel = kernel.T
+        written = _matmul(kernel, source, op.groups).reshape(len(x), op.out_channels, *cell)
+        place = np.ix_(*(i[:, t] for i, t in zip(indices, tap, strict=True)))
+        y[(slice(None), slice(None), *place)] += written
+    return np.asarray(y + _bias(op.bias, node, len(cell)))
+
+
+def _linear(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Linear)
+    (x,) = inputs[:1]
+    positions = x.reshape(len(x), x.shape[1], -1)
+    work.spend(node, op.out_channels * positions.size, op.out_channels * len(x) * positions.shape[2])
+    y = np.matmul(_weight(op.weight, node), positions).reshape(len(x), op.out_channels, *x.shape[2:])
+    return np.asarray(y + _bias(op.bias, node, x.ndim - 2))
+
+
+def _matrices(x: Array, matrices: Sequence[Array | None]) -> Array:
+    for axis, matrix in enumerate(matrices):
+        if matrix is not None:
+            x = np.moveaxis(np.tensordot(matrix, x, (1, 2 + axis)), 0, 2 + axis)
+    return x
+
+
+def _resize(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    assert isinstance(node.op, ir.Resize)
+    x = inputs[0]
+    for r, c in zip(node.op.axes, x.shape[2:], strict=True):
+        work.spend(node, 0, x.size * lcm(c, r.down) // r.down * r.up / c if c > 1 else x.size)
+    return _matrices(
+        x, [None if c == 1 else resize_matrix(r, c) for r, c in zip(node.op.axes, x.shape[2:], strict=True)]
+    )
+
+
+def _pool(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Pool)
+    (x,) = inputs
+    starts = [low for low, _ in op.padding]
+    if op.kind == "average":
+        sizes = zip(x.shape[2:], op.kernel, op.stride, op.dilation, starts, strict=True)
+        return _matrices(x, [pool_matrix(*numbers) for numbers in sizes])
+    if op.kind == "lp":
+        raise _NotKnown(f"Lp pooling at {node.name} is not evaluated")
+    for axis, (k, s, d, p) in enumerate(zip(op.kernel, op.stride, op.dilation, starts, strict=True)):
+        index = conv_index(x.shape[2 + axis], k, s, d, p)
+        x = np.take(x, index, 2 + axis).max(3 + axis)
+    return x
+
+
+def _unpool(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    raise _NotKnown(f"max un-pooling at {node.name} puts values at positions that depend on the data")
+
+
+def _pixel_shuffle(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    assert isinstance(node.op, ir.PixelShuffle)
+    (x,), factor = inputs, node.op.factor
+    axes = len(factor)
+    shaped = x.reshape(len(x), -1, *factor, *x.shape[2:])
+    order = [0, 1, *(place for a in range(axes) for place in (2 + axes + a, 2 + a))]
+    return shaped.transpose(order).reshape(
+        len(x), shaped.shape[1], *(c * r for c, r in zip(x.shape[2:], factor, strict=True))
+    )
+
+
+def _pixel_unshuffle(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    assert isinstance(node.op, ir.PixelUnshuffle)
+    (x,), factor = inputs, node.op.factor
+    axes = len(factor)
+    x = _tile(x, [lcm(c, r) for c, r in zip(x.shape[2:], factor, strict=True)])
+    split = [n for c, r in zip(x.shape[2:], factor, strict=True) for n in (c // r, r)]
+    shaped = x.reshape(*x.shape[:2], *split)
+    order = [0, 1, *(3 + 2 * a for a in range(axes)), *(2 + 2 * a for a in range(axes))]
+    return shaped.transpose(order).reshape(len(x), -1, *split[::2])
+
+
+def _unfold(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Unfold)
+    (x,) = inputs
+    cell = x.shape[2:]
+    indices = [
+        conv_index(c, k, s, d, low)
+        for c, k, s, d, (low, _) in zip(cell, op.kernel, op.stride, op.dilation, op.padding, strict=True)
+    ]
+    blocks = []
+    for tap in product(*(range(k) for k in op.kernel)):
+        read = x
+        for axis, (index, t) in enumerate(zip(indices, tap, strict=True)):
+            read = np.take(read, index[:, t], 2 + axis)
+        blocks.append(read)
+    stacked = np.stack(blocks, 2)  # (B, C, taps, *cell)
+    return stacked.reshape(len(x), -1, *stacked.shape[3:])
+
+
+def _fold(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Fold)
+    (x,) = inputs
+    cell = x.shape[2:]
+    columns = x.reshape(len(x), node.channels, *op.kernel, *cell)
+    y = np.zeros((len(x), node.channels, *(c * s for c, s in zip(cell, op.stride, strict=True))))
+    indices = [
+        transpose_index(c, k, s, d, low)
+        for c, k, s, d, (low, _) in zip(cell, op.kernel, op.stride, op.dilation, op.padding, strict=True)
+    ]
+    for tap in product(*(range(k) for k in op.kernel)):
+        place = np.ix_(*(i[:, t] for i, t in zip(indices, tap, strict=True)))
+        y[(slice(None), slice(None), *place)] += columns[(slice(None), slice(None), *tap)]
+    return y
+
+
+def _shift(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    assert isinstance(node.op, ir.Pad)
+    (x,) = inputs
+    return np.roll(x, [low for low, _ in node.op.padding], tuple(range(2, x.ndim)))
+
+
+def _slice(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Slice)
+    (x,) = inputs
+    return _matrices(
+        x, [None if c == 1 else slice_matrix(c, a, s) for c, a, s in zip(x.shape[2:], op.start, op.step, strict=True)]
+    )
+
+
+_REDUCTIONS: dict[str, Callable[..., Array]] = {
+    "mean": np.mean,
+    "max": np.max,
+    "min": np.min,
+}
+
+
+def _reduce(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Reduce)
+    reduction = _REDUCTIONS.get(op.kind)
+    if reduction is None or (op.kind != "mean" and op.channels and op.kind not in ("max", "min")):
+        raise _NotKnown(f"the reduction {op.kind!r} at {node.name} depends on the size of the lattice")
+    x = inputs[0]
+    x = np.asarray(reduction(x, axis=tuple(2 + a for a in op.axes)))
+    return np.asarray(reduction(x, axis=1, keepdims=True)) if op.channels else x
+
+
+def _flatten(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Flatten)
+    (x,) = inputs
+    axes = x.ndim - 2
+    size = node.channels // x.shape[1]
+    if any(x.shape[2 + a] != 1 for a in op.axes) or (len(op.axes) == axes and node.channels % x.shape[1]):
+        raise _NotKnown(f"{node.name} reads every position of a periodic field with weights of its own")
+    x = x.squeeze(tuple(2 + a for a in op.axes))
+    return np.repeat(x, size, 1)
+
+
+def _broadcast(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    assert isinstance(node.op, ir.Broadcast)
+    return np.expand_dims(inputs[0], tuple(2 + a for a in node.op.axes))
+
+
+def _concat(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    return np.concatenate(_common(node, inputs), 1)
+
+
+_JOINS: dict[str, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "pow": np.power,
+}
+
+
+def _join(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    assert isinstance(node.op, ir.Join)
+    a, b = _common(node, inputs)
+    return np.asarray(_JOINS[node.op.kind](a, b))
+
+
+def _per_channel(value: ir.Weight | float | None, node: ir.Node, axes: int, default: float) -> Array | float:
+    if isinstance(value, ir.Weight):
+        return _weight(value, node).reshape(-1, *(1,) * axes)
+    return default if value is None else value
+
+
+def _affine(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Affine)
+    (x,) = inputs[:1]
+    axes = x.ndim - 2
+    return np.asarray(_per_channel(op.scale, node, axes, 1.0) * x + _per_channel(op.shift, node, axes, 0.0))
+
+
+def _pointwise(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Pointwise)
+    (x,) = inputs[:1]
+    if op.weight is not None:
+        slope = _per_channel(op.weight, node, x.ndim - 2, 1.0)
+        return np.where(x > 0, x, slope * x)
+    function = activation(op.function, op.parameters)
+    if function is None:
+        raise _NotKnown(f"the function {op.function!r} at {node.name} has no entry")
+    return function(x)
+
+
+def _normalize(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Normalize)
+    (x,) = inputs[:1]
+    axes = tuple(range(2, x.ndim))
+    scale, shift = (_per_channel(w, node, len(axes), d) for w, d in ((op.weight, 1.0), (op.bias, 0.0)))
+    if op.kind == "batch":
+        raise _NotKnown(f"{node.name} normalises by the statistics of a batch; check the network in eval mode")
+    if op.kind == "softmax":
+        shifted = np.exp(x - x.max(1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(1, keepdims=True))
+    if op.kind == "group":
+        grouped = x.reshape(len(x), op.groups, -1, *x.shape[2:])
+        statistics = tuple(range(2, grouped.ndim))
+        centred = grouped - grouped.mean(statistics, keepdims=True)
+        centred = centred / np.sqrt((centred**2).mean(statistics, keepdims=True) + op.eps)
+        return np.asarray(centred.reshape(x.shape) * scale + shift)
+    statistics = axes if op.kind == "instance" else (1,)
+    centred = x - x.mean(statistics, keepdims=True) if op.kind in ("instance", "layer") else x
+    power = (centred**2).sum(1, keepdims=True) if op.kind == "l2" else (centred**2).mean(statistics, keepdims=True)
+    return np.asarray(centred / np.sqrt(power + op.eps) * scale + shift)
+
+
+def _attention(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Attention)
+    query, key, value = inputs[:3]
+    axes = len(node.sizes)
+    if prod(value.shape[2:]) == 1:  # identical tokens: every softmax is even
+        flat = value.reshape(*value.shape[:2], *(1,) * axes)
+        cell = query.shape[2:] if query.ndim == 2 + axes else (1,) * axes
+        return np.asarray(np.broadcast_to(flat, (*flat.shape[:2], *cell)))
+    if op.biased or op.windowed or query.ndim != 2 + axes:
+        raise _NotKnown(f"attention with a mask, a bias or windows over a periodic field at {node.name}")
+    q, k, v = (_heads(a, op.heads) for a in (query, key, value))
+    work.spend(node, 2 * q.size * k.shape[-1], len(q) * op.heads * q.shape[-1] * k.shape[-1])
+    scores = op.scale * np.matmul(q.swapaxes(-1, -2), k)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    mixed = np.matmul(v, weights.swapaxes(-1, -2))
+    return mixed.reshape(len(query), node.channels, *query.shape[2:])
+
+
+def _heads(x: Array, heads: int) -> Array:
+    return x.reshape(len(x), heads, x.shape[1] // heads, -1)
+
+
+def _warp(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    x = inputs[0]
+    if prod(x.shape[2:]) != 1:
+        raise _NotKnown(f"{node.name} reads positions that depend on the data")
+    return x
+
+
+def _channel_slice(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    assert isinstance(node.op, ir.ChannelSlice)
+    return inputs[0][:, node.op.start : node.op.stop : node.op.step]
+
+
+def _permute(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.ChannelPermute)
+    (x,) = inputs
+    order = np.arange(x.shape[1]).reshape(op.sizes).transpose(op.perm).ravel()
+    return x[:, order]
+
+
+def _source(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    op = node.op
+    assert isinstance(op, ir.Source)
+    if op.kind == "noise":
+        return np.zeros((PROBES, node.channels, *(1,) * len(node.sizes)))
+    raise _NotKnown(f"{node.name} varies over the lattice without a period")
+
+
+def _same(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    return inputs[0]
+
+
+def _unknown(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
+    assert isinstance(node.op, ir.Unknown | ir.ChannelMix | ir.Birth | ir.Input)
+    what = node.op.operator if isinstance(node.op, ir.Unknown) else type(node.op).__name__
+    raise _NotKnown(f"{what} at {node.name} is not evaluated")
+
+
+_RULES: dict[type[ir.Op], Rule] = {
+    ir.Affine: _affine,
+    ir.Attention: _attention,
+    ir.Birth: _unknown,
+    ir.Broadcast: _broadcast,
+    ir.ChannelMix: _unknown,
+    ir.ChannelPermute: _permute,
+    ir.ChannelSlice: _channel_slice,
+    ir.Concat: _concat,
+    ir.Conv: _conv,
+    ir.ConvTranspose: _conv_transpose,
+    ir.Flatten: _flatten,
+    ir.Fold: _fold,
+    ir.Input: _unknown,
+    ir.Join: _join,
+    ir.Linear: _linear,
+    ir.Normalize: _normalize,
+    ir.Output: _same,
+    ir.Pad: _shift,
+    ir.PixelShuffle: _pixel_shuffle,
+    ir.PixelUnshuffle: _pixel_unshuffle,
+    ir.Pointwise: _pointwise,
+    ir.Pool: _pool,
+    ir.Reduce: _reduce,
+    ir.Resize: _resize,
+    ir.Slice: _slice,
+    ir.Source: _source,
+    ir.Unfold: _unfold,
+    ir.Unknown: _unknown,
+    ir.Unpool: _unpool,
+    ir.Warp: _warp,
+}
