@@ -107,7 +107,8 @@ class Weight:
         if self.load is None:
             raise ValueError(f"the values of {self.name!r} are not known; check Weight.known first")
         raw = self.load()
-        return np.asarray(raw.reshape(*raw.shape[:2], -1).sum(-1), np.float64)
+        flat = raw.reshape(raw.shape[0] * raw.shape[1], -1)
+        return np.asarray(flat @ np.ones(flat.shape[1], flat.dtype), np.float64).reshape(raw.shape[:2])
 
 
 class Op:
