@@ -165,14 +165,36 @@ def load_target(
 def _onnx(request: _Request) -> Loaded:
     try:
         from evenly.graph.onnx import read_onnx
+        from evenly.graph.onnx.files import load_model
     except ImportError as error:
         raise _missing("onnx", request.target, error) from error
-    shapes: dict[str | int, tuple[int, ...]] = {}
-    for position, declared in enumerate(request.inputs):
-        shapes[position if declared.name is None else declared.name] = declared.shape
+    path = Path(request.target)
+    named = {d.name: d for d in request.inputs if d.name is not None}
+    unnamed = [d for d in request.inputs if d.name is None]
+    if len(named) + len(unnamed) < len(request.inputs):
+        raise InputShapeError(f"--input names an input of {path} twice; expected each input once")
+    if unnamed:
+        proto = load_model(path).graph
+        stored = {tensor.name for tensor in proto.initializer}
+        free = [i.name for i in proto.input if i.name not in stored and i.name not in named]
+        if len(unnamed) > len(free):
+            raise InputShapeError(
+                f"--input is given {len(request.inputs)} times; {path} has {len(free) + len(named)} inputs"
+                f" ({', '.join([*named, *free])})"
+            )
+        named.update(zip(free, unnamed, strict=False))
     graph = read_onnx(
-        Path(request.target), input_shapes=shapes, use_weights=request.use_weights, training=request.training
+        path,
+        input_shapes={name: declared.shape for name, declared in named.items()},
+        use_weights=request.use_weights,
+        training=request.training,
     )
+    for index, dtype in zip(graph.inputs, graph.dtypes, strict=True):
+        declared = named.get(graph.nodes[index].name)
+        if declared is not None and declared.dtype not in (None, dtype):
+            raise InputShapeError(
+                f"--input {graph.nodes[index].name!r} has the type {declared.dtype!r}; {path} takes {dtype!r}"
+            )
     return Loaded(graph, "actual" if request.use_weights else "ignored")
 
 
