@@ -1,9 +1,9 @@
 """Constant folding: the arithmetic on shapes and weights that ONNX files spell out as nodes.
 
-Values that depend on nothing but the file are computed with numpy, small ones at once (they are sizes, axes, pads), large
-ones only when somebody asks for them (they are weights: weight norm, dequantisation, a transpose). The size of a result is
-known before it is computed, and what would exceed :data:`~evenly.graph.onnx.files.FOLD_LIMIT` is not computed at all: it
-keeps its shape and has no values.
+Values that depend on nothing but the file are computed with numpy, small ones at once (they are sizes, axes, pads),
+large ones only when somebody asks for them (they are weights: weight norm, dequantisation, a transpose). The size of a
+result is known before it is computed, and what would exceed :data:`~evenly.graph.onnx.files.FOLD_LIMIT` is not computed
+at all: it keeps its shape and has no values.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import ceil, erf, prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenly.errors import FormatError
 from evenly.graph.onnx.files import FOLD_LIMIT, Tensor, numpy_dtype, tensor
-from evenly.graph.onnx.nodes import Item
+
+if TYPE_CHECKING:
+    from evenly.graph.onnx.nodes import Item
 
 __all__ = ["Const", "axes_of", "fold", "normal_axis", "reshaped", "slices_of", "split_sizes"]
 
@@ -93,13 +95,15 @@ class Const:
             return self._value
         if self._load is None:
             raise FormatError(
-                f"the value {self.name!r} of shape {list(self.shape)} is too large to compute from the file, expected at most "
+                f"the value {self.name!r} of shape {list(self.shape)} is too large to compute from the file, expected "
+                "at most "
                 f"{FOLD_LIMIT} bytes; simplify the model (fold its constants) first"
             )
         value = self._load()
         if tuple(value.shape) != self.shape:
             raise FormatError(
-                f"the constant {self.name!r} has shape {list(value.shape)}, expected {list(self.shape)}; the file is damaged"
+                f"the constant {self.name!r} has shape {list(value.shape)}, expected {list(self.shape)}; the file is "
+                "damaged"
             )
         if self.size <= EAGER:
             self._value = value
@@ -129,7 +133,9 @@ def normal_axis(axis: int, rank: int, label: str) -> int:
         FormatError: If the tensor has no such dimension.
     """
     if not -rank <= axis < rank:
-        raise FormatError(f"{label}: axis {axis} does not exist, expected one of a tensor with {rank} dimensions; export it again")
+        raise FormatError(
+            f"{label}: axis {axis} does not exist, expected one of a tensor with {rank} dimensions; export it again"
+        )
     return axis + rank if axis < 0 else axis
 
 
@@ -146,17 +152,23 @@ def reshaped(shape: Shape, target: Sequence[int], allow_zero: bool, label: str) 
         for i, t in enumerate(new):
             if t == 0:
                 if i >= len(shape):
-                    raise FormatError(f"{label}: wants to copy dimension {i} of a tensor of shape {list(shape)}; export it again")
+                    raise FormatError(
+                        f"{label}: wants to copy dimension {i} of a tensor of shape {list(shape)}; export it again"
+                    )
                 new[i] = shape[i]
     count = prod(shape)
     if new.count(-1) == 1:
         rest = -prod(new)
         if rest == 0 or count % rest:
-            raise FormatError(f"{label}: cannot reshape {list(shape)} to {list(target)}, the sizes do not divide; check the input shapes")
+            raise FormatError(
+                f"{label}: cannot reshape {list(shape)} to {list(target)}, the sizes do not divide; check the input "
+                "shapes"
+            )
         new[new.index(-1)] = count // rest
     if any(n < 0 for n in new) or prod(new) != count:
         raise FormatError(
-            f"{label}: cannot reshape {list(shape)} to {list(target)}, the number of elements differs; check the input shapes"
+            f"{label}: cannot reshape {list(shape)} to {list(target)}, the number of elements differs; check the "
+            "input shapes"
         )
     return tuple(new)
 
@@ -168,14 +180,19 @@ def slices_of(item: Item, arrays: Sequence[Array | None], shape: Shape) -> list[
         starts, ends = item.ints("starts", ()), item.ints("ends", ())
         axes, steps = item.ints("axes"), None
     else:
-        listed = [None if a is None else tuple(int(v) for v in np.asarray(a).reshape(-1)) for a in [*arrays[1:], *[None] * 4][:4]]
+        listed = [
+            None if a is None else tuple(int(v) for v in np.asarray(a).reshape(-1))
+            for a in [*arrays[1:], *[None] * 4][:4]
+        ]
         starts, ends, axes, steps = listed
     if starts is None or ends is None or len(starts) != len(ends):
         raise FormatError(f"{item.label}: has no starts and ends of equal length; the file is damaged")
     axes = tuple(range(len(starts))) if axes is None else axes
     steps = (1,) * len(starts) if steps is None else steps
     if not len(axes) == len(steps) == len(starts):
-        raise FormatError(f"{item.label}: has {len(starts)} starts, {len(axes)} axes and {len(steps)} steps; the file is damaged")
+        raise FormatError(
+            f"{item.label}: has {len(starts)} starts, {len(axes)} axes and {len(steps)} steps; the file is damaged"
+        )
     result = [slice(0, n, 1) for n in shape]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if step == 0:
@@ -196,7 +213,9 @@ def split_sizes(item: Item, split: Array | None, size: int) -> list[int]:
     if sizes is None:
         parts = item.integer("num_outputs", len(item.outputs))
         if not 1 <= parts <= max(len(item.outputs), 1):
-            raise FormatError(f"{item.label}: splits into {parts} parts, expected {len(item.outputs)}; the file is damaged")
+            raise FormatError(
+                f"{item.label}: splits into {parts} parts, expected {len(item.outputs)}; the file is damaged"
+            )
         chunk = ceil(size / parts)
         sizes = (chunk,) * (parts - 1) + (size - chunk * (parts - 1),)
     if sum(sizes) != size or any(s < 0 for s in sizes) or len(sizes) < len(item.outputs):
@@ -284,7 +303,10 @@ def _squeezed(item: Item, shape: Shape, axes: Array | None) -> Shape:
     dims = axes_of(item, axes, len(shape))
     dims = tuple(i for i, n in enumerate(shape) if n == 1) if dims is None else dims
     if any(shape[d] != 1 for d in dims):
-        raise FormatError(f"{item.label}: squeezes dimensions {list(dims)} of shape {list(shape)}, expected size 1; check the input shapes")
+        raise FormatError(
+            f"{item.label}: squeezes dimensions {list(dims)} of shape {list(shape)}, expected size 1; check the input "
+            "shapes"
+        )
     return tuple(n for i, n in enumerate(shape) if i not in dims)
 
 
@@ -302,7 +324,10 @@ def _gather(item: Item, x: Array, index: Array) -> Array:
     axis = normal_axis(item.integer("axis"), x.ndim, item.label)
     index = index.astype(np.int64)
     if index.size and (index.max() >= x.shape[axis] or index.min() < -x.shape[axis]):
-        raise FormatError(f"{item.label}: reads index {int(index.max())} of a dimension of size {x.shape[axis]}; check the input shapes")
+        raise FormatError(
+            f"{item.label}: reads index {int(index.max())} of a dimension of size {x.shape[axis]}; check the input "
+            "shapes"
+        )
     return np.take(x, index, axis=axis)
 
 
@@ -314,11 +339,16 @@ def permutation(item: Item, rank: int) -> tuple[int, ...]:
     """The permutation of ``Transpose``."""
     perm = item.ints("perm", tuple(reversed(range(rank)))) or ()
     if sorted(perm) != list(range(rank)):
-        raise FormatError(f"{item.label}: permutes by {list(perm)}, expected every dimension of a tensor with {rank} once; the file is damaged")
+        raise FormatError(
+            f"{item.label}: permutes by {list(perm)}, expected every dimension of a tensor with {rank} once; the file "
+            "is damaged"
+        )
     return perm
 
 
-def _pad(item: Item, x: Array, pads: Array | None = None, value: Array | None = None, axes: Array | None = None) -> Array:
+def _pad(
+    item: Item, x: Array, pads: Array | None = None, value: Array | None = None, axes: Array | None = None
+) -> Array:
     widths = pad_widths(item, x.ndim, pads, axes)
     mode = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}[item.text("mode", "constant")]
     if any(w < 0 for pair in widths for w in pair):
@@ -335,9 +365,13 @@ def pad_widths(item: Item, rank: int, pads: Array | None, axes: Array | None) ->
     flat = item.ints("pads") if pads is None else tuple(int(p) for p in np.asarray(pads).reshape(-1))
     if flat is None:
         flat = item.ints("paddings") or ()
-    dims = range(rank) if axes is None else [normal_axis(int(a), rank, item.label) for a in np.asarray(axes).reshape(-1)]
+    dims = (
+        range(rank) if axes is None else [normal_axis(int(a), rank, item.label) for a in np.asarray(axes).reshape(-1)]
+    )
     if len(flat) != 2 * len(dims):
-        raise FormatError(f"{item.label}: has {len(flat)} pads for {len(dims)} dimensions, expected two each; the file is damaged")
+        raise FormatError(
+            f"{item.label}: has {len(flat)} pads for {len(dims)} dimensions, expected two each; the file is damaged"
+        )
     widths = [(0, 0)] * rank
     for i, d in enumerate(dims):
         widths[d] = (flat[i], flat[i + len(dims)])
@@ -353,7 +387,9 @@ def _one_hot(item: Item, index: Array, depth: Array, values: Array) -> Array:
 
 def _scatter_nd(item: Item, x: Array, index: Array, updates: Array) -> Array:
     if item.text("reduction", "none") != "none":
-        raise FormatError(f"{item.label}: scatters constants with reduction {item.text('reduction')!r}, expected none; fold it first")
+        raise FormatError(
+            f"{item.label}: scatters constants with reduction {item.text('reduction')!r}, expected none; fold it first"
+        )
     result = x.copy()
     result[tuple(np.moveaxis(index.astype(np.int64), -1, 0))] = updates
     return result
@@ -361,8 +397,16 @@ def _scatter_nd(item: Item, x: Array, index: Array, updates: Array) -> Array:
 
 def _scatter(item: Item, x: Array, index: Array, updates: Array) -> Array:
     result = x.copy()
-    np.put_along_axis(result, index.astype(np.int64), updates, axis=normal_axis(item.integer("axis"), x.ndim, item.label))
+    result[_elements(item, x, index)] = updates
     return result
+
+
+def _elements(item: Item, x: Array, index: Array) -> tuple[Array, ...]:
+    """The places that ``GatherElements`` and ``ScatterElements`` name."""
+    axis = normal_axis(item.integer("axis"), x.ndim, item.label)
+    grid = list(np.indices(index.shape))
+    grid[axis] = index.astype(np.int64)
+    return tuple(grid)
 
 
 def _cumsum(item: Item, x: Array, axis: Array) -> Array:
@@ -397,7 +441,10 @@ def fill_value(item: Item) -> tuple[Any, np.dtype[Any]]:
         return 0.0, np.dtype(np.float32)
     stored = tensor(proto, Path(), item.label)
     if prod(stored.shape) != 1:
-        raise FormatError(f"{item.label}: fills with a tensor of shape {list(stored.shape)}, expected one element; the file is damaged")
+        raise FormatError(
+            f"{item.label}: fills with a tensor of shape {list(stored.shape)}, expected one element; the file is "
+            "damaged"
+        )
     value = stored.read().reshape(-1)[0]
     return value, numpy_dtype(stored.code)
 
@@ -496,12 +543,14 @@ EVALUATORS: dict[str, Evaluator] = {
     "Squeeze": _squeeze,
     "Unsqueeze": lambda item, x, axes=None: x.reshape(unsqueezed(item, x.shape, axes)[0]),
     "Transpose": _transpose,
-    "Expand": lambda item, x, shape: np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist()))).copy(),
+    "Expand": lambda item, x, shape: np.broadcast_to(
+        x, np.broadcast_shapes(x.shape, tuple(shape.reshape(-1).tolist()))
+    ).copy(),
     "Tile": lambda item, x, repeats: np.tile(x, tuple(repeats.reshape(-1).tolist())),
     "Concat": lambda item, *xs: np.concatenate(xs, axis=normal_axis(item.integer("axis", 1), xs[0].ndim, item.label)),
     "Slice": _slice,
     "Gather": _gather,
-    "GatherElements": lambda item, x, index: np.take_along_axis(x, index.astype(np.int64), axis=item.integer("axis")),
+    "GatherElements": lambda item, x, index: x[_elements(item, x, index)],
     "GatherND": lambda item, x, index: x[tuple(np.moveaxis(index.astype(np.int64), -1, 0))],
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
@@ -575,21 +624,28 @@ def _gathered_shape(item: Item, xs: Sequence[Const | None]) -> Shape:
 def _tiled_shape(item: Item, xs: Sequence[Const | None]) -> Shape:
     shape, repeats = _same(item, xs), _list(item, xs, 1)
     if len(shape) != len(repeats) or any(r < 0 for r in repeats):
-        raise FormatError(f"{item.label}: repeats a tensor of shape {list(shape)} by {repeats[:8]}; the file is damaged")
+        raise FormatError(
+            f"{item.label}: repeats a tensor of shape {list(shape)} by {repeats[:8]}; the file is damaged"
+        )
     return tuple(n * r for n, r in zip(shape, repeats, strict=True))
 
 
 def _filled_shape(item: Item, xs: Sequence[Const | None]) -> Shape:
     shape = _list(item, xs, 0)
     if any(n < 0 for n in shape):
-        raise FormatError(f"{item.label}: makes a tensor of shape {shape[:8]}, expected sizes of at least 0; check the input shapes")
+        raise FormatError(
+            f"{item.label}: makes a tensor of shape {shape[:8]}, expected sizes of at least 0; check the input shapes"
+        )
     return tuple(shape)
 
 
 def _range_shape(item: Item, xs: Sequence[Const | None]) -> Shape:
     start, limit, delta = (float(_at(item, xs, i).array().reshape(-1)[0]) for i in range(3))
     if delta == 0 or not np.isfinite([start, limit, delta]).all():
-        raise FormatError(f"{item.label}: counts from {start} to {limit} by {delta}, expected a step that is not 0; the file is damaged")
+        raise FormatError(
+            f"{item.label}: counts from {start} to {limit} by {delta}, expected a step that is not 0; the file is "
+            "damaged"
+        )
     return (max(ceil((limit - start) / delta), 0),)
 
 
@@ -615,7 +671,9 @@ def _product_shape(item: Item, xs: Sequence[Const | None]) -> Shape:
 def matmul_shape(a: Shape, b: Shape, label: str) -> Shape:
     """The shape of a matrix product with numpy's rules."""
     if not a or not b or a[-1] != b[-2 if len(b) > 1 else 0]:
-        raise FormatError(f"{label}: multiplies {list(a)} with {list(b)}, the inner sizes differ; check the input shapes")
+        raise FormatError(
+            f"{label}: multiplies {list(a)} with {list(b)}, the inner sizes differ; check the input shapes"
+        )
     left, right = (a if len(a) > 1 else (1, *a)), (b if len(b) > 1 else (*b, 1))
     core = (left[-2],) * (len(a) > 1) + (right[-1],) * (len(b) > 1)
     return np.broadcast_shapes(left[:-2], right[:-2]) + core
@@ -628,17 +686,63 @@ def _gemm_shape(item: Item, xs: Sequence[Const | None]) -> Shape:
     return a[0 if not item.integer("transA") else 1], b[1 if not item.integer("transB") else 0]
 
 
-_FIRST = ("Identity", "Dropout", "Neg", "Abs", "Sqrt", "Exp", "Log", "Floor", "Ceil", "Round", "Sign", "Reciprocal", "Not")
-_FIRST += ("Sin", "Cos", "Tanh", "Sigmoid", "Relu", "Softplus", "Erf", "IsNaN", "Cast", "CastLike", "Clip", "CumSum", "Trilu")
+_FIRST = (
+    "Identity",
+    "Dropout",
+    "Neg",
+    "Abs",
+    "Sqrt",
+    "Exp",
+    "Log",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Sign",
+    "Reciprocal",
+    "Not",
+)
+_FIRST += (
+    "Sin",
+    "Cos",
+    "Tanh",
+    "Sigmoid",
+    "Relu",
+    "Softplus",
+    "Erf",
+    "IsNaN",
+    "Cast",
+    "CastLike",
+    "Clip",
+    "CumSum",
+    "Trilu",
+)
 _FIRST += ("DequantizeLinear", "QuantizeLinear", "ScatterND", "ScatterElements")
-_BROADCAST = ("Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Mod", "And", "Or", "Xor", "Equal", "Less")
+_BROADCAST = (
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Min",
+    "Max",
+    "Sum",
+    "Mean",
+    "Mod",
+    "And",
+    "Or",
+    "Xor",
+    "Equal",
+    "Less",
+)
 _BROADCAST += ("LessOrEqual", "Greater", "GreaterOrEqual", "Where")
 
 SHAPES: dict[str, Callable[[Item, Sequence[Const | None]], Shape]] = {
     **dict.fromkeys(_FIRST, _same),
     **dict.fromkeys(_BROADCAST, _broadcast),
     **dict.fromkeys((name for name in EVALUATORS if name.startswith("Reduce")), _reduced_shape),
-    "Reshape": lambda item, xs: reshaped(_same(item, xs), _list(item, xs, 1), bool(item.integer("allowzero")), item.label),
+    "Reshape": lambda item, xs: reshaped(
+        _same(item, xs), _list(item, xs, 1), bool(item.integer("allowzero")), item.label
+    ),
     "Flatten": lambda item, xs: flattened(item, _same(item, xs)),
     "Squeeze": lambda item, xs: _squeezed(item, _same(item, xs), _values(xs, 1)),
     "Unsqueeze": lambda item, xs: unsqueezed(item, _same(item, xs), _values(xs, 1))[0],
@@ -649,7 +753,9 @@ SHAPES: dict[str, Callable[[Item, Sequence[Const | None]], Shape]] = {
     "Slice": lambda item, xs: tuple(
         len(range(*s.indices(n)))
         for s, n in zip(
-            slices_of(item, [None, *(_values(xs, i) for i in range(1, len(xs)))], _same(item, xs)), _same(item, xs), strict=True
+            slices_of(item, [None, *(_values(xs, i) for i in range(1, len(xs)))], _same(item, xs)),
+            _same(item, xs),
+            strict=True,
         )
     ),
     "Gather": _gathered_shape,
@@ -664,7 +770,6 @@ SHAPES: dict[str, Callable[[Item, Sequence[Const | None]], Shape]] = {
 }
 """The shape of the only output, known before anything is computed. ``NonZero`` is not here: its output is hardly larger
 than its input."""
-
 
 
 def _split_lazily(item: Item, inputs: Sequence[Const | None], root: str, known: bool) -> list[Const]:
@@ -715,8 +820,7 @@ def fold(item: Item, inputs: Sequence[Const | None], stored: int = 0) -> list[Co
     Raises:
         FormatError: If the sizes contradict each other.
     """
-    evaluate = EVALUATORS.get(item.op) if not item.domain else None
-    if evaluate is None or not inputs:
+    if item.domain or not inputs:
         return None
     root = max((x for x in inputs if x is not None), key=lambda x: (bool(x.root), x.size)).root
     given = sum(x.nbytes for x in inputs if x is not None)
@@ -730,6 +834,9 @@ def fold(item: Item, inputs: Sequence[Const | None], stored: int = 0) -> list[Co
     known = all(x is None or x.known for x in inputs)
     if item.op == "Split":
         return _split_lazily(item, inputs, root, known)
+    evaluate = EVALUATORS.get(item.op)
+    if evaluate is None:
+        return None
     shape_of = SHAPES.get(item.op)
     if shape_of is None:
         if not known or given > FOLD_LIMIT:

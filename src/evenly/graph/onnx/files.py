@@ -7,8 +7,6 @@ somebody asks for their values.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from math import prod
@@ -16,7 +14,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evenly.errors import FormatError, MissingDependencyError, UntrustedError
 
@@ -29,6 +26,10 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     ) from error
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto
 
 __all__ = ["ELEMENT_BITS", "FOLD_LIMIT", "OLDEST_OPSET", "Tensor", "load_model", "numpy_dtype", "tensor"]
@@ -140,7 +141,8 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
             raise FormatError(f"{file}: is empty (0 bytes), expected an ONNX model; export or download it again")
         if size > PROTOBUF_LIMIT:
             raise FormatError(
-                f"{file}: has {size} bytes, but protobuf stops at {PROTOBUF_LIMIT} (2 GiB); save the weights as external "
+                f"{file}: has {size} bytes, but protobuf stops at {PROTOBUF_LIMIT} (2 GiB); save the weights as "
+                "external "
                 "data (torch.onnx.export(..., external_data=True))"
             )
         data = file.read_bytes()
@@ -162,20 +164,26 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
 
 def _check_header(model: ModelProto, file: Path) -> None:
     if not model.HasField("graph") or not model.graph.output:
-        raise FormatError(f"{file}: holds no ONNX graph with outputs, expected an ONNX model; export or download it again")
+        raise FormatError(
+            f"{file}: holds no ONNX graph with outputs, expected an ONNX model; export or download it again"
+        )
     if not 1 <= model.ir_version <= onnx.IR_VERSION:
         raise FormatError(
-            f"{file}: has IR version {model.ir_version}, expected 1 to {onnx.IR_VERSION} (the newest that the installed onnx "
+            f"{file}: has IR version {model.ir_version}, expected 1 to {onnx.IR_VERSION} (the newest that the "
+            "installed onnx "
             f"{onnx.__version__} knows); upgrade onnx or export with an older version"
         )
     versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
     newest = onnx.defs.onnx_opset_version()
     if not versions:
         raise FormatError(
-            f"{file}: declares no version of the ONNX operator set, expected opset {OLDEST_OPSET} to {newest}; export it again"
+            f"{file}: declares no version of the ONNX operator set, expected opset {OLDEST_OPSET} to {newest}; export "
+            "it again"
         )
     if len(set(versions)) > 1:
-        raise FormatError(f"{file}: declares several ONNX opsets {sorted(set(versions))}, expected one; export it again")
+        raise FormatError(
+            f"{file}: declares several ONNX opsets {sorted(set(versions))}, expected one; export it again"
+        )
     if not OLDEST_OPSET <= versions[0] <= newest:
         raise FormatError(
             f"{file}: uses opset {versions[0]}, expected {OLDEST_OPSET} to {newest}; convert it with "
@@ -207,19 +215,26 @@ def _inline(model: ModelProto, file: Path) -> ModelProto:
         return node.domain, node.op_type, getattr(node, "overload", "")
 
     calls = {
-        (f.domain, f.name, getattr(f, "overload", "")): [key_of(node) for node in _nested(f.node)] for f in model.functions
+        (f.domain, f.name, getattr(f, "overload", "")): [key_of(node) for node in _nested(f.node)]
+        for f in model.functions
     }
     cost: dict[tuple[str, str, str], int] = {}
     try:
-        order = list(TopologicalSorter({key: [k for k in called if k in calls] for key, called in calls.items()}).static_order())
+        order = list(
+            TopologicalSorter({key: [k for k in called if k in calls] for key, called in calls.items()}).static_order()
+        )
     except CycleError as error:
         name = error.args[1][0][1]
-        raise FormatError(f"{file}: function {name!r} calls itself, expected functions without recursion; export it again") from error
+        raise FormatError(
+            f"{file}: function {name!r} calls itself, expected functions without recursion; export it again"
+        ) from error
     for key in order:
         cost[key] = min(sum(cost.get(k, 1) for k in calls[key]), INLINE_LIMIT + 1)
     total = sum(cost.get(key_of(node), 1) for node in _nested(model.graph.node))
     if total > INLINE_LIMIT:
-        raise FormatError(f"{file}: its functions expand to over {INLINE_LIMIT} nodes; export it without nested functions")
+        raise FormatError(
+            f"{file}: its functions expand to over {INLINE_LIMIT} nodes; export it without nested functions"
+        )
     try:
         return onnx.inliner.inline_local_functions(model)
     except Exception as error:  # the inliner raises plain C++ exceptions
@@ -233,7 +248,9 @@ def _first_line(error: BaseException) -> str:
 def _shape_of(dims: Any, where: str) -> tuple[int, ...]:
     shape = tuple(int(d) for d in dims)
     if any(d < 0 for d in shape) or prod(shape) > DIM_LIMIT or any(d > DIM_LIMIT for d in shape):
-        raise FormatError(f"{where} declares the shape {list(shape)[:8]}, expected sizes that fit in memory; the file is damaged")
+        raise FormatError(
+            f"{where} declares the shape {list(shape)[:8]}, expected sizes that fit in memory; the file is damaged"
+        )
     return shape
 
 
@@ -258,7 +275,9 @@ def tensor(proto: TensorProto, folder: Path, where: str) -> Tensor:
         _expect(len(proto.string_data), count, "strings", where)
         return Tensor(proto.name, shape, code, lambda: np.array(proto.string_data, dtype=object).reshape(shape))
     if code not in ELEMENT_BITS:
-        raise FormatError(f"{where} has the element type {type_name(code)}, expected a number type that onnx knows; export it again")
+        raise FormatError(
+            f"{where} has the element type {type_name(code)}, expected a number type that onnx knows; export it again"
+        )
     if shape and 0 in shape:
         return Tensor(proto.name, shape, code, lambda: np.zeros(shape, numpy_dtype(code)))
     size = -(-count * ELEMENT_BITS[code] // 8)
@@ -277,14 +296,18 @@ def tensor(proto: TensorProto, folder: Path, where: str) -> Tensor:
 
 def _expect(present: int, expected: int, what: str, where: str) -> None:
     if present != expected:
-        raise FormatError(f"{where} holds {present} {what}, its shape needs {expected}; the file is damaged, export it again")
+        raise FormatError(
+            f"{where} holds {present} {what}, its shape needs {expected}; the file is damaged, export it again"
+        )
 
 
 def _to_array(proto: TensorProto, where: str) -> NDArray[Any]:
     try:
         return np.asarray(onnx.numpy_helper.to_array(proto))
     except (ValueError, TypeError, OverflowError) as error:
-        raise FormatError(f"{where} cannot be decoded ({_first_line(error)}); the file is damaged, export it again") from error
+        raise FormatError(
+            f"{where} cannot be decoded ({_first_line(error)}); the file is damaged, export it again"
+        ) from error
 
 
 def _external(proto: TensorProto, folder: Path, size: int, where: str) -> Callable[[], NDArray[Any]]:
@@ -294,28 +317,34 @@ def _external(proto: TensorProto, folder: Path, size: int, where: str) -> Callab
     for key in ("offset", "length"):
         text = entries.get(key, "")
         if text and not (text.isascii() and text.isdigit() and len(text) < 20):
-            raise FormatError(f"{where} has external data with {key} {text[:40]!r}, expected a byte count; export it again")
+            raise FormatError(
+                f"{where} has external data with {key} {text[:40]!r}, expected a byte count; export it again"
+            )
         numbers[key] = int(text) if text else None
     offset = numbers["offset"] or 0
     length = numbers["length"]
     if length is not None and length != size:
         raise FormatError(
-            f"{where} has external data of length {length} bytes, its shape needs {size}; the file is damaged, export it again"
+            f"{where} has external data of length {length} bytes, its shape needs {size}; the file is damaged, export "
+            "it again"
         )
+
     def check() -> Path:
         resolved = resolve_inside(folder, location, where)
         try:
             present = resolved.stat().st_size
         except OSError as error:
             raise FormatError(
-                f"{where} lies in the external file {location!r}, which cannot be read ({error.strerror or error}); put it beside "
+                f"{where} lies in the external file {location!r}, which cannot be read ({error.strerror or error}); "
+                "put it beside "
                 "the model"
             ) from error
         if not resolved.is_file():
             raise FormatError(f"{where} lies in {location!r}, which is not a regular file; export the model again")
         if offset + size > present:
             raise FormatError(
-                f"{where} needs bytes {offset} to {offset + size} of {location!r}, which has {present}; the file is truncated, "
+                f"{where} needs bytes {offset} to {offset + size} of {location!r}, which has {present}; the file is "
+                "truncated, "
                 "download it again"
             )
         return resolved
@@ -347,7 +376,8 @@ def resolve_inside(folder: Path, location: str, where: str) -> Path:
     posix, windows = PurePosixPath(location), PureWindowsPath(location)
     if posix.is_absolute() or windows.is_absolute() or windows.drive or windows.root:
         raise UntrustedError(
-            f"{where} wants its data from the absolute path {location!r}, expected a file in the model's folder; refused"
+            f"{where} wants its data from the absolute path {location!r}, expected a file in the model's folder; "
+            "refused"
         )
     if ".." in posix.parts or ".." in windows.parts:
         raise UntrustedError(f"{where} wants its data from {location!r}, which leaves the model's folder; refused")
@@ -355,9 +385,13 @@ def resolve_inside(folder: Path, location: str, where: str) -> Path:
         root = folder.resolve()
         resolved = (root / location).resolve()
     except (OSError, RuntimeError) as error:
-        raise FormatError(f"{where} lies in the external file {location!r}, which cannot be resolved ({error})") from error
+        raise FormatError(
+            f"{where} lies in the external file {location!r}, which cannot be resolved ({error})"
+        ) from error
     if not resolved.is_relative_to(root):
-        raise UntrustedError(f"{where} wants its data from {location!r}, a link that leaves the model's folder; refused")
+        raise UntrustedError(
+            f"{where} wants its data from {location!r}, a link that leaves the model's folder; refused"
+        )
     return resolved
 
 
@@ -369,7 +403,9 @@ def sparse_tensor(proto: SparseTensorProto, folder: Path, where: str) -> Tensor:
 
     def read() -> NDArray[Any]:
         if prod(shape) * 8 > FOLD_LIMIT:
-            raise FormatError(f"{where} is sparse and {list(shape)} large, expected at most {FOLD_LIMIT} bytes; store it dense")
+            raise FormatError(
+                f"{where} is sparse and {list(shape)} large, expected at most {FOLD_LIMIT} bytes; store it dense"
+            )
         flat = np.zeros(prod(shape), numpy_dtype(values.code))
         index = indices.read().astype(np.int64)
         if index.ndim == 2:

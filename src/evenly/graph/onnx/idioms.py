@@ -1,8 +1,8 @@
 """Idioms: chains of nodes that stand for one operator of the framework the file came from.
 
-Scalar functions are recognised by their values, not by the shape of the chain: a group of pointwise nodes with one input is
-evaluated on a grid and compared with the known activations, so that every way to spell GELU is GELU. Normalisations and
-attention are recognised by structure. A chain is replaced only if nothing outside it reads its inner values.
+Scalar functions are recognised by their values, not by the shape of the chain: a group of pointwise nodes with one input
+is evaluated on a grid and compared with the known activations, so that every way to spell GELU is GELU. Normalisations
+and attention are recognised by structure. A chain is replaced only if nothing outside it reads its inner values.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ SPELLED_OUT: tuple[tuple[str, tuple[float, ...]], ...] = (
     ("sigmoid", ()),
     ("tanh", ()),
 )
-FUNCTIONS = tuple((name, parameters, np.asarray(ACTIVATIONS[name](GRID, *parameters))) for name, parameters in SPELLED_OUT)
+FUNCTIONS = tuple(
+    (name, parameters, np.asarray(ACTIVATIONS[name](GRID, *parameters))) for name, parameters in SPELLED_OUT
+)
 _EXTRA: dict[str, Callable[..., Array]] = {
     "HardSigmoid": lambda item, x: np.clip(item.number("alpha", 0.2) * x + item.number("beta", 0.5), 0, 1),
     "LeakyRelu": lambda item, x: np.where(x < 0, item.number("alpha", 0.01) * x, x),
@@ -56,8 +58,8 @@ _EXTRA: dict[str, Callable[..., Array]] = {
 _POINTWISE = {
     name: EVALUATORS[name]
     for name in (
-        "Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Tanh", "Sigmoid", "Relu", "Softplus", "Erf", "Clip", "Identity",
-        "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum",
+        "Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Tanh", "Sigmoid", "Relu", "Softplus", "Erf", "Clip",
+        "Identity", "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum",
     )
 } | _EXTRA  # fmt: skip
 _TAILS = {"Mul", "Div", "Add", "Sub", "Min", "Max", "Clip", "Reciprocal", "Log"}
@@ -159,7 +161,13 @@ def _named_function(nodes: _Nodes, group: Sequence[Item], source: str) -> Item |
             return _fused("Function", group, [source], function=name, parameters=parameters)
     slope = float(-result[GRID == -1.0][0])
     if 0 <= slope < 1 and _close(result, np.where(GRID < 0, slope * GRID, GRID)):
-        return _fused("Function", group, [source], function="leaky_relu" if slope else "relu", parameters=(slope,) if slope else ())
+        return _fused(
+            "Function",
+            group,
+            [source],
+            function="leaky_relu" if slope else "relu",
+            parameters=(slope,) if slope else (),
+        )
     return None
 
 
@@ -245,7 +253,9 @@ def _centred(nodes: _Nodes, parts: list[Item | None], numerator: str, variance: 
     return _with_affine(nodes, nodes.group(parts), "layer", sources.pop(), axes, eps)
 
 
-def _with_affine(nodes: _Nodes, group: list[Item], kind: str, source: str, axes: tuple[int, ...], eps: float) -> Item | None:
+def _with_affine(
+    nodes: _Nodes, group: list[Item], kind: str, source: str, axes: tuple[int, ...], eps: float
+) -> Item | None:
     if not nodes.closed(group):
         return None
     weight = bias = ""
@@ -346,7 +356,11 @@ def _attention(nodes: _Nodes, tail: Item) -> Item | None:
         if added is None:
             break
         options = added.inputs[:2] if added.op == "Add" else added.inputs[1:3]
-        inner = [n for n in options if nodes.made_by(n, "MatMul", "Mul", "Div", "Add", "Where", "Reshape") and n not in nodes.consts]
+        inner = [
+            n
+            for n in options
+            if nodes.made_by(n, "MatMul", "Mul", "Div", "Add", "Where", "Reshape") and n not in nodes.consts
+        ]
         scores = [n for n in inner if nodes.made_by(_scaled(nodes, n, [])[0], "MatMul")]
         if len(scores) != 1:
             return None
@@ -377,7 +391,12 @@ def _linear(nodes: _Nodes, tail: Item) -> Item | None:
         if product is None or bias is None or product.inputs[0] in nodes.consts:
             continue
         weight = nodes.consts.get(product.inputs[1])
-        if weight is None or len(weight.shape) != 2 or bias.shape != weight.shape[1:] or not nodes.closed([product, tail]):
+        if (
+            weight is None
+            or len(weight.shape) != 2
+            or bias.shape != weight.shape[1:]
+            or not nodes.closed([product, tail])
+        ):
             continue
         return _fused("Linear", [product, tail], [product.inputs[0], product.inputs[1], nodes.other(tail, name)])
     return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from evenly.graph.onnx.nodes import Item
+if TYPE_CHECKING:
+    from evenly.graph.onnx.nodes import Item
 
 __all__ = ["Scope", "module_of_weight", "scope_of"]
 
@@ -14,7 +16,8 @@ _MODULE_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 # Parametrisations keep the tensors they start from below the module; weight_norm of old adds a suffix.
 _WEIGHT = re.compile(
     r"(?P<module>[A-Za-z_]\w*(\.\w+)*?)"
-    r"(\.parametrizations\.\w+\.original\d*|\.(weight|bias|weight_[gv]|weight_orig|running_mean|running_var|scale|shift))"
+    r"(\.parametrizations\.\w+\.original\d*|"
+    r"\.(weight|bias|weight_[gv]|weight_orig|running_mean|running_var|scale|shift))"
 )
 SCOPES_LIMIT = 4096
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from evenly.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Item", "item"]
 

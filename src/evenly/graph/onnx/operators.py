@@ -1,7 +1,7 @@
 """One table from ONNX operators to what they mean: every handler turns a node into calls of the builder.
 
 A handler gets a :class:`Call` and returns the value or values that the node makes. Parameters that a file computes from
-the data raise :class:`NotConstant`, which becomes "not analysed" with that reason. Formulas are those of the operator
+the data raise :class:`NotConstantError`, which becomes "not analysed" with that reason. Formulas are those of the operator
 specification, https://onnx.ai/onnx/operators.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import floor, prod
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,19 @@ from evenly.graph.builder import Builder, Value
 from evenly.graph.ir import Weight
 from evenly.graph.onnx import constants
 from evenly.graph.onnx.constants import Const, axes_of, normal_axis, reshaped, slices_of, split_sizes
-from evenly.graph.onnx.nodes import Item
 from evenly.theory.resize import axis_resize
 
-__all__ = ["TABLE", "UNREADABLE", "Call", "Handler", "NotConstant"]
+if TYPE_CHECKING:
+    from evenly.graph.onnx.nodes import Item
+
+__all__ = ["TABLE", "UNREADABLE", "Call", "Handler", "NotConstantError"]
 
 Array = NDArray[Any]
 Result = Value | Const | Sequence[Value | Const]
 FIR_LIMIT = 1 << 22
 
 
-class NotConstant(Exception):
+class NotConstantError(Exception):
     """A parameter of an operator is not known when the file is read."""
 
 
@@ -85,7 +87,7 @@ class Call:
         if found is None:
             return None
         if not isinstance(found, Const) or not found.known:
-            raise NotConstant(f"its {what} are computed from data")
+            raise NotConstantError(f"its {what} are computed from data")
         return found.array()
 
     def numbers(self, position: int, what: str) -> list[float] | None:
@@ -99,7 +101,7 @@ class Call:
         if found is None:
             return None
         if not isinstance(found, Const):
-            raise NotConstant(f"its parameter {position} is computed from data")
+            raise NotConstantError(f"its parameter {position} is computed from data")
         return weight(found)
 
     def scalar(self, position: int, default: float | None = None) -> float | None:
@@ -109,7 +111,7 @@ class Call:
             return default
         number = found.scalar() if isinstance(found, Const) else None
         if number is None:
-            raise NotConstant(f"its parameter {position} is computed from data")
+            raise NotConstantError(f"its parameter {position} is computed from data")
         return number
 
 
@@ -137,7 +139,7 @@ def reshaped_weight(w: Weight, shape: tuple[int, ...], perm: tuple[int, ...] | N
     load = w.load
 
     def read() -> NDArray[np.floating]:
-        values = cast(Callable[[], NDArray[np.floating]], load)()
+        values = cast("Callable[[], NDArray[np.floating]]", load)()
         return (values if perm is None else values.transpose(perm)).reshape(shape)
 
     return Weight(w.name, shape, w.fixed, None if load is None else read)
@@ -156,14 +158,19 @@ def _scaled(w: Weight | None, factor: float) -> Weight | None:
 def _spatial(c: Call, name: str, rank: int, default: int) -> tuple[int, ...]:
     values = c.item.ints(name, (default,) * rank)
     if values is None or len(values) != rank or any(v < (0 if name == "output_padding" else 1) for v in values):
-        raise FormatError(f"{c.item.label}: attribute {name} is {list(values or ())[:8]}, expected {rank} positive numbers; export it again")
+        raise FormatError(
+            f"{c.item.label}: attribute {name} is {list(values or ())[:8]}, expected {rank} positive numbers; export "
+            "it again"
+        )
     return values
 
 
 def _pads(c: Call, rank: int) -> tuple[tuple[int, int], ...]:
     flat = c.item.ints("pads", (0,) * (2 * rank)) or ()
     if len(flat) != 2 * rank:
-        raise FormatError(f"{c.item.label}: has {len(flat)} pads for {rank} axes, expected two each; the file is damaged")
+        raise FormatError(
+            f"{c.item.label}: has {len(flat)} pads for {rank} axes, expected two each; the file is damaged"
+        )
     return tuple(zip(flat[:rank], flat[rank:], strict=True))
 
 
@@ -172,7 +179,9 @@ def _halves(total: int, more_after: bool) -> tuple[int, int]:
     return (small, large) if more_after else (large, small)
 
 
-def _padding(c: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def _padding(
+    c: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
     """Padding of a convolution or pooling: explicit, or computed from the sizes."""
     auto = c.item.text("auto_pad", "NOTSET")
     if auto in ("NOTSET", ""):
@@ -180,7 +189,10 @@ def _padding(c: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Seque
     if auto == "VALID":
         return ((0, 0),) * len(kernel)
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
-        raise FormatError(f"{c.item.label}: auto_pad is {auto!r}, expected NOTSET, SAME_UPPER, SAME_LOWER or VALID; the file is damaged")
+        raise FormatError(
+            f"{c.item.label}: auto_pad is {auto!r}, expected NOTSET, SAME_UPPER, SAME_LOWER or VALID; the file is "
+            "damaged"
+        )
     result = []
     for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True):
         total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
@@ -190,7 +202,9 @@ def _padding(c: Call, sizes: Sequence[int], kernel: Sequence[int], stride: Seque
 
 def _kernel(c: Call, x: Value, w: Weight) -> tuple[int, ...]:
     if len(w.shape) != len(x.shape) or len(w.shape) < 3:
-        raise FormatError(f"{c.item.label}: weight {list(w.shape)} does not fit the input {list(x.shape)}; check the input shapes")
+        raise FormatError(
+            f"{c.item.label}: weight {list(w.shape)} does not fit the input {list(x.shape)}; check the input shapes"
+        )
     return w.shape[2:]
 
 
@@ -213,7 +227,8 @@ def _conv(c: Call) -> Result:
     stride, dilation = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
     if groups < 1 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
         raise FormatError(
-            f"{c.item.label}: weight {list(w.shape)} with {groups} groups does not fit {x.shape[1]} channels; check the input shapes"
+            f"{c.item.label}: weight {list(w.shape)} with {groups} groups does not fit {x.shape[1]} channels; check "
+            "the input shapes"
         )
     padding = _padding(c, x.shape[2:], kernel, stride, dilation)
     w = replace(w, fixed=_is_fir(c.raw(quantised), groups, x.shape[1]))
@@ -225,20 +240,22 @@ def _conv(c: Call) -> Result:
 def _constant(c: Call, position: int) -> Const:
     found = c.need(position)
     if not isinstance(found, Const):
-        raise NotConstant("its weight is computed from data")
+        raise NotConstantError("its weight is computed from data")
     return found
 
 
 def _dequantised_weight(c: Call, position: int) -> Weight:
     stored = _constant(c, position)
     w = weight(stored)
-    scales = {"QLinearConv": (4, 5), "ConvInteger": (None, 3), "QLinearMatMul": (4, 5), "MatMulInteger": (None, 3)}.get(c.item.op)
+    scales = {"QLinearConv": (4, 5), "ConvInteger": (None, 3), "QLinearMatMul": (4, 5), "MatMulInteger": (None, 3)}.get(
+        c.item.op
+    )
     if scales is None or not stored.known:
         return w
     scale = None if scales[0] is None else _constant(c, scales[0])
     zero = c.raw(scales[1])
     if zero is not None and not isinstance(zero, Const):
-        raise NotConstant("the zero point of its weight is computed from data")
+        raise NotConstantError("the zero point of its weight is computed from data")
     axis = 0 if "Conv" in c.item.op else len(stored.shape) - 1
 
     def read() -> NDArray[np.floating]:
@@ -272,7 +289,8 @@ def _conv_transpose(c: Call) -> Result:
     rank, groups = len(kernel), c.item.integer("group", 1)
     if groups < 1 or x.shape[1] != w.shape[0] or w.shape[0] % groups:
         raise FormatError(
-            f"{c.item.label}: weight {list(w.shape)} with {groups} groups does not fit {x.shape[1]} channels; check the input shapes"
+            f"{c.item.label}: weight {list(w.shape)} with {groups} groups does not fit {x.shape[1]} channels; check "
+            "the input shapes"
         )
     stride, dilation = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
     extra = _spatial(c, "output_padding", rank, 0)
@@ -284,8 +302,10 @@ def _conv_transpose(c: Call) -> Result:
         wanted = tuple(n * s for n, s in zip(sizes, stride, strict=True))
     if wanted is not None:
         if len(wanted) != rank:
-            raise FormatError(f"{c.item.label}: output_shape is {list(wanted)}, expected {rank} sizes; the file is damaged")
-        # total_padding[i] = stride (n - 1) + output_padding + d (k - 1) + 1 - output_shape
+            raise FormatError(
+                f"{c.item.label}: output_shape is {list(wanted)}, expected {rank} sizes; the file is damaged"
+            )
+        # What is to be cut in all: the full size s (n - 1) + a + d (k - 1) + 1 less the one wanted.
         padding = []
         for n, s, a, k, d, m in zip(sizes, stride, extra, kernel, dilation, wanted, strict=True):
             total = s * (n - 1) + a + d * (k - 1) + 1 - m
@@ -306,7 +326,9 @@ def _conv_transpose(c: Call) -> Result:
 def _linear(c: Call) -> Result:
     x, w = c.x(), weight(_constant(c, 1))
     if x.shape[-1] != w.shape[0]:
-        raise FormatError(f"{c.item.label}: weight {list(w.shape)} does not fit {x.shape[-1]} channels; check the input shapes")
+        raise FormatError(
+            f"{c.item.label}: weight {list(w.shape)} does not fit {x.shape[-1]} channels; check the input shapes"
+        )
     return c.b.linear(x, reshaped_weight(w, w.shape[::-1], (1, 0)), c.weight(2), name=c.name("linear"))
 
 
@@ -325,13 +347,19 @@ def _matmul(c: Call) -> Result:
 def _gemm(c: Call) -> Result:
     x, w = c.x(), c.need(1)
     if len(x.shape) != 2 or len(w.shape) != 2:
-        raise FormatError(f"{c.item.label}: multiplies {list(x.shape)} with {list(w.shape)}, expected matrices; check the input shapes")
+        raise FormatError(
+            f"{c.item.label}: multiplies {list(x.shape)} with {list(w.shape)}, expected matrices; check the input "
+            "shapes"
+        )
     alpha, beta = c.item.number("alpha", 1.0), c.item.number("beta", 1.0)
     if c.item.integer("transA"):
         x = c.b.permute(x, (1, 0))
     inner = w.shape[1 if c.item.integer("transB") else 0]
     if x.shape[1] != inner:
-        raise FormatError(f"{c.item.label}: multiplies {list(x.shape)} with {list(w.shape)}, the inner sizes differ; check the input shapes")
+        raise FormatError(
+            f"{c.item.label}: multiplies {list(x.shape)} with {list(w.shape)}, the inner sizes differ; check the "
+            "input shapes"
+        )
     if isinstance(w, Const):
         matrix = weight(w)
         if not c.item.integer("transB"):
@@ -342,7 +370,7 @@ def _gemm(c: Call) -> Result:
         if absorbed and isinstance(shift, Const):
             bias = _scaled(reshaped_weight(weight(shift), (matrix.shape[0],)), beta)
         scaled = _scaled(matrix, alpha)
-        y = c.b.linear(x, cast(Weight, scaled), bias, name=c.name("linear"))
+        y = c.b.linear(x, cast("Weight", scaled), bias, name=c.name("linear"))
         if shift is not None and not absorbed:
             y = c.b.elementwise("add", y, _times(c, c.x(2), beta), name=c.name("add"))
         return y
@@ -364,11 +392,12 @@ def _einsum(c: Call) -> Result:
 def _attention_idiom(c: Call) -> Result:
     q, k, v = c.x(0), c.x(1), c.x(2)
     if not len(q.shape) == len(k.shape) == len(v.shape) >= 3:
-        raise NotConstant("its query, key and value have different ranks")
+        raise NotConstantError("its query, key and value have different ranks")
     rank = len(k.shape)
     keys = c.b.permute(k, (*range(rank - 2), rank - 1, rank - 2))
     return c.b.attention(
-        q, keys, v, scale=c.item.number("scale", 1.0), biased=bool(c.item.attributes["biased"]), name=c.name("attention")
+        q, keys, v,
+        scale=c.item.number("scale", 1.0), biased=bool(c.item.attributes["biased"]), name=c.name("attention")
     )  # fmt: skip
 
 
@@ -377,17 +406,19 @@ def _attention(c: Call) -> Result:
     """Opset 23. Inputs of rank 3 are ``(batch, length, heads * channels)``."""
     q, k, v = c.x(0), c.x(1), c.x(2)
     if c.raw(4) is not None or c.raw(5) is not None:
-        raise NotConstant("it reads keys and values of earlier calls")
+        raise NotConstantError("it reads keys and values of earlier calls")
     if c.item.number("softcap", 0.0):
-        raise NotConstant("it caps its scores")
+        raise NotConstantError("it caps its scores")
     heads, kv_heads = c.item.integer("q_num_heads"), c.item.integer("kv_num_heads")
     flat = len(q.shape) == 3
     if flat:
         if heads < 1 or kv_heads != heads or q.shape[2] % heads or v.shape[2] % heads:
-            raise NotConstant("its heads share keys and values")
-        q, k, v = (c.b.permute(c.b.reshape(t, (*t.shape[:2], heads, t.shape[2] // heads)), (0, 2, 1, 3)) for t in (q, k, v))
+            raise NotConstantError("its heads share keys and values")
+        q, k, v = (
+            c.b.permute(c.b.reshape(t, (*t.shape[:2], heads, t.shape[2] // heads)), (0, 2, 1, 3)) for t in (q, k, v)
+        )
     elif q.shape[1] != k.shape[1]:
-        raise NotConstant("its heads share keys and values")
+        raise NotConstantError("its heads share keys and values")
     scale = c.item.number("scale", float(q.shape[-1]) ** -0.5)
     biased = c.raw(3) is not None or bool(c.item.integer("is_causal"))
     y = c.b.attention(q, k, v, scale=scale, biased=biased, name=c.name("attention"))
@@ -401,7 +432,7 @@ def _attention(c: Call) -> Result:
 def _softmax(c: Call) -> Result:
     x = c.x()
     if c.item.op == "Hardmax":
-        raise NotConstant("it picks positions by the data")
+        raise NotConstantError("it picks positions by the data")
     rank = len(x.shape)
     axis = normal_axis(c.item.integer("axis", 1 if c.opset < 13 else -1), rank, c.item.label)
     if c.opset < 13 and prod(x.shape[axis + 1 :]) != 1:
@@ -428,7 +459,9 @@ def _resize(c: Call) -> Result:
     x = c.x()
     mode = _MODES.get(c.item.text("mode", "nearest"))
     if mode is None:
-        raise FormatError(f"{c.item.label}: mode is {c.item.text('mode')!r}, expected nearest, linear or cubic; the file is damaged")
+        raise FormatError(
+            f"{c.item.label}: mode is {c.item.text('mode')!r}, expected nearest, linear or cubic; the file is damaged"
+        )
     rank = len(x.shape)
     given = c.item.ints("axes")
     dims = tuple(range(rank)) if given is None else tuple(normal_axis(a, rank, c.item.label) for a in given)
@@ -440,14 +473,16 @@ def _resize(c: Call) -> Result:
     if coordinate == "tf_crop_and_resize":
         roi = c.numbers(1, "crop regions")
         if roi != [0.0] * len(dims) + [1.0] * len(dims):
-            raise NotConstant("it crops while it resizes (tf_crop_and_resize)")
+            raise NotConstantError("it crops while it resizes (tf_crop_and_resize)")
         coordinate = "align_corners"  # with the whole picture as region the two formulas are the same
     axes: list[Any] = []
     out: list[int] = []
     touched: list[int] = []
     for d, scale, size in zip(dims, scales, sizes, strict=True):
         if size < 1:
-            raise FormatError(f"{c.item.label}: resizes a dimension of size {x.shape[d]} to {size}; check the input shapes")
+            raise FormatError(
+                f"{c.item.label}: resizes a dimension of size {x.shape[d]} to {size}; check the input shapes"
+            )
         if size == x.shape[d] and scale in (None, 1.0):
             continue
         touched.append(d)
@@ -467,7 +502,9 @@ def _resize(c: Call) -> Result:
     )  # fmt: skip
 
 
-def _resize_targets(c: Call, young: bool, shape: Sequence[int], dims: Sequence[int]) -> tuple[list[float | None], list[int]]:
+def _resize_targets(
+    c: Call, young: bool, shape: Sequence[int], dims: Sequence[int]
+) -> tuple[list[float | None], list[int]]:
     """Scale (``None`` when it is the ratio of the sizes) and size of every resized dimension."""
     position = 2 if young else 1
     sizes = c.numbers(3, "sizes") if young else None
@@ -485,7 +522,10 @@ def _resize_targets(c: Call, young: bool, shape: Sequence[int], dims: Sequence[i
             return [ratio] * len(dims), [floor(ratio * shape[d] + 0.5) for d in dims]
         return [None] * len(dims), [int(s) for s in sizes]
     if not scales or len(scales) != len(dims) or not all(np.isfinite(s) and 0 < s < 2**20 for s in scales):
-        raise FormatError(f"{c.item.label}: scales are {(scales or [])[:8]}, expected {len(dims)} positive numbers; the file is damaged")
+        raise FormatError(
+            f"{c.item.label}: scales are {(scales or [])[:8]}, expected {len(dims)} positive numbers; the file is "
+            "damaged"
+        )
     # float32, as the file stores it: floor(n * s) must agree with what runs.
     return list(scales), [floor(float(np.float32(shape[d]) * np.float32(s))) for d, s in zip(dims, scales, strict=True)]
 
@@ -503,7 +543,8 @@ def _at_the_end(c: Call, x: Value, dims: Sequence[int], act: Callable[[Value], V
 @_op("DepthToSpace")
 def _depth_to_space(c: Call) -> Result:
     x, r = c.x(), _block(c)
-    return c.b.pixel_shuffle(x, (r, r), c.item.text("mode", "DCR"), name=c.name("pixel_shuffle"))  # type: ignore[arg-type]
+    order = "CRD" if c.item.text("mode", "DCR") == "CRD" else "DCR"
+    return c.b.pixel_shuffle(x, (r, r), order, name=c.name("pixel_shuffle"))
 
 
 @_op("SpaceToDepth")
@@ -532,18 +573,21 @@ def _pool(c: Call) -> Result:
     x = c.x()
     rank = len(x.shape) - 2
     if rank < 1:
-        raise FormatError(f"{c.item.label}: pools a tensor of shape {list(x.shape)}, expected at least 3 dimensions; check the input shapes")
+        raise FormatError(
+            f"{c.item.label}: pools a tensor of shape {list(x.shape)}, expected at least 3 dimensions; check the "
+            "input shapes"
+        )
     if c.item.ints("kernel_shape") is None:
         raise FormatError(f"{c.item.label}: lacks kernel_shape; the file is damaged")
     kernel = _spatial(c, "kernel_shape", rank, 1)
     stride, dilation = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
     kind = {"MaxPool": "max", "AveragePool": "average", "LpPool": "lp"}[c.item.op]
-    y = c.b.pool(
-        x, kind, kernel=kernel, stride=stride, padding=_padding(c, x.shape[2:], kernel, stride, dilation), dilation=dilation,
+    return c.b.pool(
+        x, kind, kernel=kernel, stride=stride, dilation=dilation,
+        padding=_padding(c, x.shape[2:], kernel, stride, dilation),
         ceil_mode=bool(c.item.integer("ceil_mode")), count_include_pad=bool(c.item.integer("count_include_pad")),
         name=c.name({"max": "max_pool", "average": "avg_pool", "lp": "lp_pool"}[kind]),
     )  # type: ignore[arg-type]  # fmt: skip
-    return y
 
 
 @_op("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
@@ -598,7 +642,9 @@ def _reduce(c: Call) -> Result:
 def _arg(c: Call) -> Result:
     x = c.x()
     axis = normal_axis(c.item.integer("axis"), len(x.shape), c.item.label)
-    return c.b.reduce(x, (axis,), c.item.op.lower(), bool(c.item.integer("keepdims", 1)), name=c.name(c.item.op.lower()))
+    return c.b.reduce(
+        x, (axis,), c.item.op.lower(), bool(c.item.integer("keepdims", 1)), name=c.name(c.item.op.lower())
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- shape only
@@ -634,7 +680,10 @@ def _squeeze(c: Call) -> Result:
     dims = axes_of(c.item, axes, len(x.shape))
     dims = tuple(i for i, n in enumerate(x.shape) if n == 1) if dims is None else dims
     if any(x.shape[d] != 1 for d in dims):
-        raise FormatError(f"{c.item.label}: squeezes dimensions {list(dims)} of {list(x.shape)}, expected size 1; check the input shapes")
+        raise FormatError(
+            f"{c.item.label}: squeezes dimensions {list(dims)} of {list(x.shape)}, expected size 1; check the input "
+            "shapes"
+        )
     return c.b.squeeze(x, dims)
 
 
@@ -655,13 +704,16 @@ def _tile(c: Call) -> Result:
     """Copies side by side: size 1 is a broadcast, anything else a new axis of copies that is merged."""
     x, repeats = c.x(), [int(r) for r in c.numbers(1, "repeats") or ()]
     if len(repeats) != len(x.shape) or any(r < 1 for r in repeats):
-        raise FormatError(f"{c.item.label}: repeats {list(x.shape)} by {repeats[:8]}, expected one positive number each; the file is damaged")
+        raise FormatError(
+            f"{c.item.label}: repeats {list(x.shape)} by {repeats[:8]}, expected one positive number each; the file "
+            "is damaged"
+        )
     if all(r == 1 or n == 1 for r, n in zip(repeats, x.shape, strict=True)):
         return c.b.expand(x, tuple(n * r for n, r in zip(x.shape, repeats, strict=True)))
     for d, r in enumerate(repeats):
         if r > 1:
             if r > 4096:
-                raise NotConstant(f"it repeats a dimension {r} times")
+                raise NotConstantError(f"it repeats a dimension {r} times")
             x = c.b.concat([x] * r, d, name=c.name("cat"))
     return x
 
@@ -677,7 +729,8 @@ def _concat(c: Call) -> Result:
             a != b for i, (a, b) in enumerate(zip(v.shape, values[0].shape, strict=True)) if i != dim
         ):
             raise FormatError(
-                f"{c.item.label}: concatenates {list(values[0].shape)} and {list(v.shape)} along {dim}; check the input shapes"
+                f"{c.item.label}: concatenates {list(values[0].shape)} and {list(v.shape)} along {dim}; check the "
+                "input shapes"
             )
     values = [v for v in values if v.shape[dim]] or values[:1]
     return values[0] if len(values) == 1 else c.b.concat(values, dim, name=c.name("cat"))
@@ -709,12 +762,12 @@ def _gather(c: Call) -> Result:
     if isinstance(data, Const) and not isinstance(index, Const):
         if len(data.shape) == 2 and c.item.integer("axis") in (0, -2):
             return c.b.embedding(index, weight(data), name=c.name("embedding"))
-        raise NotConstant("it looks values up in a table by the data")
+        raise NotConstantError("it looks values up in a table by the data")
     x = c.x()
     dim = normal_axis(c.item.integer("axis"), len(x.shape), c.item.label)
     places = c.array(1, "indices")
     if places is None or places.dtype.kind not in "iu" or places.size == 0:
-        raise NotConstant("its indices are empty")
+        raise NotConstantError("its indices are empty")
     n = x.shape[dim]
     flat = [int(i) for i in places.reshape(-1)]
     if any(not -n <= i < n for i in flat):
@@ -729,7 +782,7 @@ def _gather(c: Call) -> Result:
         parts = [c.b.slice(x, dim, i, i + 1, 1, name=c.name("select")) for i in flat]
         y = c.b.concat(parts, dim, name=c.name("cat"))
     else:
-        raise NotConstant(f"it picks {len(flat)} positions in no regular order")
+        raise NotConstantError(f"it picks {len(flat)} positions in no regular order")
     return y if places.ndim == 1 else c.b.reshape(y, x.shape[:dim] + places.shape + x.shape[dim + 1 :])
 
 
@@ -741,7 +794,9 @@ def _pad(c: Call) -> Result:
     x = c.x()
     mode = _PAD_MODES.get(c.item.text("mode", "constant"))
     if mode is None:
-        raise FormatError(f"{c.item.label}: mode is {c.item.text('mode')!r}, expected {', '.join(_PAD_MODES)}; the file is damaged")
+        raise FormatError(
+            f"{c.item.label}: mode is {c.item.text('mode')!r}, expected {', '.join(_PAD_MODES)}; the file is damaged"
+        )
     widths = constants.pad_widths(c.item, len(x.shape), c.array(1, "pads"), c.array(3, "axes"))
     if not any(w for pair in widths for w in pair):
         return x
@@ -778,7 +833,8 @@ def _broadcast(c: Call) -> tuple[int, ...]:
         return np.broadcast_shapes(*shapes)
     except ValueError as error:
         raise FormatError(
-            f"{c.item.label}: the shapes {' and '.join(str(list(s)) for s in shapes)} do not broadcast; check the input shapes"
+            f"{c.item.label}: the shapes {' and '.join(str(list(s)) for s in shapes)} do not broadcast; check the "
+            "input shapes"
         ) from error
 
 
@@ -805,7 +861,7 @@ def _where(c: Call) -> Result:
         if uniform is not None:
             y = c.x(1 if uniform else 2)
             return y if y.shape == shape else c.b.expand(y, shape)
-    raise NotConstant("it chooses between values position by position")
+    raise NotConstantError("it chooses between values position by position")
 
 
 _SIMPLE: dict[str, str] = {
@@ -879,7 +935,9 @@ def _selu(c: Call) -> Result:
 
 @_op("Gelu")
 def _gelu(c: Call) -> Result:
-    return c.b.pointwise(c.x(), "gelu", (1.0,) if c.item.text("approximate", "none") == "tanh" else (), name=c.name("gelu"))
+    return c.b.pointwise(
+        c.x(), "gelu", (1.0,) if c.item.text("approximate", "none") == "tanh" else (), name=c.name("gelu")
+    )
 
 
 @_op("Swish")
@@ -896,7 +954,7 @@ def _swish(c: Call) -> Result:
 def _shrink(c: Call) -> Result:
     bound, bias = c.item.number("lambd", 0.5), c.item.number("bias", 0.0)
     if bias not in (0.0, bound):
-        raise NotConstant(f"it shrinks by another amount ({bias}) than its bound ({bound})")
+        raise NotConstantError(f"it shrinks by another amount ({bias}) than its bound ({bound})")
     function = "softshrink" if bias else "hardshrink"
     return c.b.pointwise(c.x(), function, (_decimal(bound),), name=c.name(function))
 
@@ -909,7 +967,7 @@ def _prelu(c: Call) -> Result:
         return c.b.pointwise(x, "leaky_relu", (number,), name=c.name("leaky_relu"))
     channels = x.shape[1] if len(x.shape) > 1 else x.shape[0]
     if slope.size not in (1, channels):
-        raise NotConstant("its slope differs from position to position")
+        raise NotConstantError("its slope differs from position to position")
     return c.b.pointwise(x, "prelu", (), reshaped_weight(weight(slope), (slope.size,)), name=c.name("prelu"))
 
 
@@ -918,7 +976,10 @@ def _clip(c: Call) -> Result:
     low, high = c.scalar(1), c.scalar(2)
     low = c.item.attributes.get("min") if low is None else low
     high = c.item.attributes.get("max") if high is None else high
-    bottom, top = (-np.inf if low is None else _decimal(float(low))), (np.inf if high is None else _decimal(float(high)))
+    bottom, top = (
+        (-np.inf if low is None else _decimal(float(low))),
+        (np.inf if high is None else _decimal(float(high))),
+    )
     # The widest float32 is how old files say "no bound".
     bottom, top = (-np.inf if bottom < -3e38 else bottom), (np.inf if top > 3e38 else top)
     if (bottom, top) == (-np.inf, np.inf):
@@ -950,11 +1011,10 @@ def _batch_norm(c: Call) -> Result:
         if w is None or prod(w.shape) != channels:
             raise FormatError(f"{c.item.label}: its parameters do not fit {channels} channels; check the input shapes")
     scale, shift, mean, var = parameters
-    y = c.b.batch_norm(
+    return c.b.batch_norm(
         x, scale, shift, mean, var, _decimal(c.item.number("epsilon", 1e-5)), training=training or c.training,
         name=c.name("batch_norm"),
     )  # fmt: skip
-    return y
 
 
 def _flat(w: Weight | None) -> Weight | None:
@@ -987,7 +1047,9 @@ def _group_normalization(c: Call) -> Result:
     x, groups = c.x(), c.item.integer("num_groups")
     scale, shift = _flat(c.weight(1)), _flat(c.weight(2))
     if groups < 1 or len(x.shape) < 3 or x.shape[1] % groups:
-        raise FormatError(f"{c.item.label}: {groups} groups do not fit the input {list(x.shape)}; check the input shapes")
+        raise FormatError(
+            f"{c.item.label}: {groups} groups do not fit the input {list(x.shape)}; check the input shapes"
+        )
     if scale is not None and shift is not None and scale.shape[0] == groups != x.shape[1]:
         # Opset 18 has one pair of parameters per group.
         scale, shift = (_repeated(w, x.shape[1] // groups) for w in (scale, shift))
@@ -1008,13 +1070,14 @@ def _group_norm_idiom(c: Call) -> Result:
     x, groups = c.x(), c.item.integer("groups")
     before, after = c.array(3, "sizes"), c.array(4, "sizes")
     if before is None or after is None:
-        raise NotConstant("its sizes are computed from data")
+        raise NotConstantError("its sizes are computed from data")
     middle = reshaped(x.shape, before.reshape(-1).tolist(), False, c.item.label)
     if len(x.shape) < 3 or middle[:2] != (x.shape[0], groups) or x.shape[1] % groups:
         # Not groups of channels after all: what the nodes say, one by one.
         y = c.b.reshape(x, middle)
         y = c.b.normalize(
-            y, "instance", groups=1, dims=tuple(range(2, len(middle))), eps=c.item.number("eps", 1e-5), weight=None, bias=None,
+            y, "instance", groups=1, dims=tuple(range(2, len(middle))), eps=c.item.number("eps", 1e-5),
+            weight=None, bias=None,
             name=c.name("instance_norm"),
         )  # fmt: skip
         y = c.b.reshape(y, reshaped(middle, after.reshape(-1).tolist(), False, c.item.label))
@@ -1052,8 +1115,10 @@ def _normalized(c: Call, x: Value, kind: str, dims: tuple[int, ...], eps: float,
         found = c.raw(position)
         size = prod(x.shape[d] for d in dims)
         # A parameter belongs to the normalisation when it runs along exactly its dimensions.
-        aligned = isinstance(found, Const) and found.size == size and all(
-            n == 1 or len(x.shape) - len(found.shape) + i in dims for i, n in enumerate(found.shape)
+        aligned = (
+            isinstance(found, Const)
+            and found.size == size
+            and all(n == 1 or len(x.shape) - len(found.shape) + i in dims for i, n in enumerate(found.shape))
         )
         weights.append(_flat(weight(found)) if aligned and isinstance(found, Const) else None)
         if found is not None and not aligned:
@@ -1071,7 +1136,7 @@ def _normalized(c: Call, x: Value, kind: str, dims: tuple[int, ...], eps: float,
 def _lp_normalization(c: Call) -> Result:
     x = c.x()
     if c.item.integer("p", 2) != 2:
-        raise NotConstant("it divides by the sum of magnitudes")
+        raise NotConstantError("it divides by the sum of magnitudes")
     return _normalized(c, x, "l2", (normal_axis(c.item.integer("axis", -1), len(x.shape), c.item.label),), 0.0, 9, 9)
 
 
@@ -1081,7 +1146,7 @@ def _mvn(c: Call) -> Result:
     axes = c.item.ints("axes", (0, 2, 3)) or ()
     dims = tuple(sorted(normal_axis(a, len(x.shape), c.item.label) for a in axes))
     if 0 in dims and x.shape[0] != 1:
-        raise NotConstant("its statistics are those of the batch")
+        raise NotConstantError("its statistics are those of the batch")
     kept = tuple(d for d in dims if d != 0)
     if kept == tuple(range(2, len(x.shape))):
         return c.b.normalize(
@@ -1130,7 +1195,10 @@ UNREADABLE: dict[str, str] = {
     **dict.fromkeys(("ScatterElements", "ScatterND", "Scatter", "TensorScatter"), "it writes to positions one by one"),
     **dict.fromkeys(("MaxRoiPool", "RoiAlign"), "it reads regions that come from the data"),
     **dict.fromkeys(("DFT", "STFT", "MelWeightMatrix"), "it changes to the frequency domain"),
-    **dict.fromkeys(("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Not", "Xor"), "it is a test of values"),
+    **dict.fromkeys(
+        ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Not", "Xor"),
+        "it is a test of values",
+    ),
     "CumSum": "it sums along an axis",
     "LRN": "it divides by the energy of neighbouring channels",
     "DeformConv": "it reads positions that come from the data",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -16,14 +14,19 @@ from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto
 
 from evenly.errors import EvenlyError, FormatError, InputShapeError, ParameterError
 from evenly.graph.builder import Builder, Value
-from evenly.graph.ir import Graph
 from evenly.graph.onnx import operators
 from evenly.graph.onnx.constants import Const, fold
-from evenly.graph.onnx.files import DIM_LIMIT, FOLD_LIMIT, Tensor, graph_tensors, load_model, numpy_dtype, tensor
+from evenly.graph.onnx.files import DIM_LIMIT, Tensor, graph_tensors, load_model, numpy_dtype, tensor
 from evenly.graph.onnx.idioms import DOMAIN, recognise
 from evenly.graph.onnx.names import Scope, module_of_weight, scope_of
 from evenly.graph.onnx.nodes import Item, item
-from evenly.graph.onnx.operators import Call, NotConstant
+from evenly.graph.onnx.operators import Call, NotConstantError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from evenly.graph.ir import Graph
 
 __all__ = ["read_onnx"]
 
@@ -113,13 +116,16 @@ def read_onnx(
             if not open_sizes:
                 raise
     raise InputShapeError(
-        f"{file.path}: no usual size fits the open sizes of its inputs ({', '.join(_describe(i) for i in file.inputs)}); declare "
+        f"{file.path}: no usual size fits the open sizes of its inputs "
+        f"({', '.join(_describe(i) for i in file.inputs)}); declare "
         f"them (--input NAME=SIZES); with {GUESSES[0]}: {first}"
     ) from first
 
 
 def _describe(declared: _Input) -> str:
-    return f"{declared.name}: {'unknown rank' if declared.dims is None else ['?' if d is None else d for d in declared.dims]}"
+    if declared.dims is None:
+        return f"{declared.name}: unknown rank"
+    return f"{declared.name}: {['?' if d is None else d for d in declared.dims]}"
 
 
 def _open(path: Path) -> _File:
@@ -143,7 +149,9 @@ def _open(path: Path) -> _File:
 
 def _declared(value: ValueInfoProto, path: Path) -> _Input:
     if not value.type.HasField("tensor_type"):
-        raise FormatError(f"{path}: input {value.name!r} is no tensor, expected tensors only; export it with tensor inputs")
+        raise FormatError(
+            f"{path}: input {value.name!r} is no tensor, expected tensors only; export it with tensor inputs"
+        )
     kind = value.type.tensor_type
     if not kind.HasField("shape"):
         return _Input(value.name, kind.elem_type, None)
@@ -151,7 +159,9 @@ def _declared(value: ValueInfoProto, path: Path) -> _Input:
     for d in kind.shape.dim:
         known = d.HasField("dim_value") and d.dim_value > 0
         if known and d.dim_value > DIM_LIMIT:
-            raise FormatError(f"{path}: input {value.name!r} has a size of {d.dim_value}, expected one that fits in memory")
+            raise FormatError(
+                f"{path}: input {value.name!r} has a size of {d.dim_value}, expected one that fits in memory"
+            )
         dims.append(int(d.dim_value) if known else (d.dim_param or None))
     return _Input(value.name, kind.elem_type, dims)
 
@@ -160,17 +170,27 @@ def _declared(value: ValueInfoProto, path: Path) -> _Input:
 
 
 def _simplified(
-    items: list[Item], consts: dict[str, Const], path: Path, opset: int, stored: int, outputs: list[str], inputs: set[str]
+    items: list[Item],
+    consts: dict[str, Const],
+    path: Path,
+    opset: int,
+    stored: int,
+    outputs: list[str],
+    inputs: set[str],
 ) -> list[Item]:
     """Check the order, fold what depends on the file only, drop what nobody reads, recognise idioms."""
     made = set(consts) | inputs | {""}
     for it in items:
         for name in it.inputs:
             if name not in made:
-                raise FormatError(f"{path}: {it.label} reads {name!r} before any node makes it; the file is damaged, export it again")
+                raise FormatError(
+                    f"{path}: {it.label} reads {name!r} before any node makes it; the file is damaged, export it again"
+                )
         for name in it.outputs:
             if name and name in made:
-                raise FormatError(f"{path}: {it.label} makes {name!r} a second time; the file is damaged, export it again")
+                raise FormatError(
+                    f"{path}: {it.label} makes {name!r} a second time; the file is damaged, export it again"
+                )
             made.add(name)
     for name in outputs:
         if name not in made:
@@ -224,7 +244,12 @@ def _constant(it: Item, path: Path) -> Const:
         const = Const.stored(stored)
         const.name, const.root = name, ""
         return const
-    for key, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
+    for key, dtype in (
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
         if key in it.attributes:
             return Const.of(name, np.asarray(it.attributes[key], dtype=dtype))
     if "value_string" in it.attributes or "value_strings" in it.attributes:
@@ -245,7 +270,9 @@ def _guarded(it: Item, path: Path, act: Callable[[], Any]) -> Any:
         if isinstance(error, EvenlyError) and not isinstance(error, ParameterError):
             raise
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise FormatError(f"{path}: {it.label} cannot be read: {cause}; check the input shapes, or export it again") from error
+        raise FormatError(
+            f"{path}: {it.label} cannot be read: {cause}; check the input shapes, or export it again"
+        ) from error
 
 
 # ----------------------------------------------------------------------------------------------------- input shapes
@@ -258,7 +285,9 @@ def _bind(file: _File, given: Mapping[str, Shape], guess: int) -> tuple[list[Sha
         if name not in names:
             raise InputShapeError(f"{file.path} has no input {name!r}, expected one of {names}; correct the name")
         if any(n < 1 for n in shape) or len(shape) > 32 or any(n > DIM_LIMIT for n in shape):
-            raise InputShapeError(f"input {name!r} got the shape {list(shape)}, expected positive sizes; correct --input")
+            raise InputShapeError(
+                f"input {name!r} got the shape {list(shape)}, expected positive sizes; correct --input"
+            )
     symbols: dict[str, int] = {}
     for declared in file.inputs:
         shape = given.get(declared.name, ())
@@ -266,13 +295,15 @@ def _bind(file: _File, given: Mapping[str, Shape], guess: int) -> tuple[list[Sha
             continue
         if len(shape) != len(declared.dims):
             raise InputShapeError(
-                f"input {declared.name!r} got the shape {list(shape)}, expected {len(declared.dims)} sizes as in {_describe(declared)}; "
+                f"input {declared.name!r} got the shape {list(shape)}, expected {len(declared.dims)} sizes as in "
+                f"{_describe(declared)}; "
                 "correct --input"
             )
         for n, d in zip(shape, declared.dims, strict=True):
             if (isinstance(d, int) and d != n) or (isinstance(d, str) and symbols.setdefault(d, n) != n):
                 raise InputShapeError(
-                    f"input {declared.name!r} got the shape {list(shape)}, which contradicts {_describe(declared)} at size {n}; "
+                    f"input {declared.name!r} got the shape {list(shape)}, which contradicts {_describe(declared)} at "
+                    f"size {n}; "
                     "correct --input"
                 )
     guessed = False
@@ -285,7 +316,8 @@ def _bind(file: _File, given: Mapping[str, Shape], guess: int) -> tuple[list[Sha
         dims = declared.dims if declared.dims is not None else ([None] * rank if rank else None)
         if dims is None:
             raise InputShapeError(
-                f"{file.path}: input {declared.name!r} declares no shape, expected one; declare it (--input {declared.name}=SIZES)"
+                f"{file.path}: input {declared.name!r} declares no shape, expected one; declare it (--input "
+                f"{declared.name}=SIZES)"
             )
         sizes = []
         for position, d in enumerate(dims):
@@ -316,7 +348,19 @@ def _conv_reader(file: _File, name: str) -> tuple[int, int]:
         if it.op in ("Conv", "ConvTranspose") and weight is not None and len(weight.shape) > 2:
             group = it.integer("group", 1)
             return len(weight.shape), weight.shape[1] * group if it.op == "Conv" else weight.shape[0]
-        if it.op in ("Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Pad", "Relu", "Resize", "Sub", "Mul", "Add", "Div"):
+        if it.op in (
+            "Identity",
+            "Cast",
+            "QuantizeLinear",
+            "DequantizeLinear",
+            "Pad",
+            "Relu",
+            "Resize",
+            "Sub",
+            "Mul",
+            "Add",
+            "Div",
+        ):
             reached.update(it.outputs)
     return 0, 0
 
@@ -379,7 +423,9 @@ class _Translator:
             return self._branch(it, bool(args[0].array().reshape(-1)[0]), depth)
         opaque = next((a for a in args if isinstance(a, _Opaque)), None)
         if opaque is not None:
-            sources = [s for a in args for s in (a.sources if isinstance(a, _Opaque) else (a,) if isinstance(a, Value) else ())]
+            sources = [
+                s for a in args for s in (a.sources if isinstance(a, _Opaque) else (a,) if isinstance(a, Value) else ())
+            ]
             return self._unknown(it, opaque.operator, opaque.reason, list(dict.fromkeys(sources)))
         handler = operators.TABLE.get((it.domain, it.op))
         known = [a for a in args if not isinstance(a, _Opaque)]
@@ -388,7 +434,7 @@ class _Translator:
             call = Call(it, known, self.file.opset, self.builder, lambda label: self._name(it, label), self.training)
             try:
                 result = handler(call)
-            except NotConstant as problem:
+            except NotConstantError as problem:
                 reason = str(problem)
             else:
                 if isinstance(result, Value | Const):
@@ -421,7 +467,9 @@ class _Translator:
             if shape is None:
                 self.held[name] = _Opaque(operator, f"{reason}; the shape of its output is not known", tuple(values))
             else:
-                self.held[name] = self.builder.unknown(operator, values, shape, reason, name=self._name(it, it.op.lower()))
+                self.held[name] = self.builder.unknown(
+                    operator, values, shape, reason, name=self._name(it, it.op.lower())
+                )
 
     def _declared_shape(self, name: str) -> Shape | None:
         """A shape that the file states in full."""
@@ -468,10 +516,10 @@ class _Translator:
         """Follow the branch of an ``If`` whose condition the file decides."""
         graph = it.graph("then_branch" if condition else "else_branch")
         if graph is None or depth >= DEPTH:
-            raise FormatError(f"{it.label}: lacks the branch that its condition takes, or nests too deeply; the file is damaged")
+            raise FormatError(
+                f"{it.label}: lacks the branch that its condition takes, or nests too deeply; the file is damaged"
+            )
         path = self.file.path
-        prefix = {v: v for v in self.held}
-        del prefix
         tensors = graph_tensors(graph, path.parent, path)
         self.held.update({name: Const.stored(t) for name, t in tensors.items() if t.code != TensorProto.STRING})
         items = [item(node, it.index) for node in graph.node]
@@ -520,4 +568,6 @@ def _shape_of(it: Item, shape: Shape) -> Const:
     if it.op == "Size":
         return Const.of(it.outputs[0], np.asarray(np.prod(shape, dtype=np.int64)))
     start, end = it.integer("start"), it.attributes.get("end")
-    return Const.of(it.outputs[0], np.asarray(shape[start : len(shape) if end is None else it.integer("end")], dtype=np.int64))
+    return Const.of(
+        it.outputs[0], np.asarray(shape[start : len(shape) if end is None else it.integer("end")], dtype=np.int64)
+    )
