@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evenly.check.lattice import births
 from evenly.graph import ir
@@ -19,7 +20,7 @@ from evenly.theory.activations import activation
 from evenly.theory.prior import Moments, TooLarge
 from evenly.theory.torus import pool_matrix, resize_matrix, slice_matrix
 
-__all__ = ["NotCovered", "expect"]
+__all__ = ["Expectation", "NotCovered", "expect"]
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,53 @@ class _NotCovered(Exception):  # noqa: N818 - control flow inside this module
 Rule = Callable[[ir.Node, list[Moments]], Moments]
 
 
-def expect(graph: ir.Graph) -> list[Moments | NotCovered]:
-    """Moments of every node for a constant input of random colour.
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """What the closed form says.
 
-    Values that no later node needs are dropped as the pass goes on, so memory does not grow with depth; what remains
-    are the outputs and, for the backward pass, scalars.
+    Attributes:
+        outputs: Moments per output node.
+        variances: Second moment per position over the cell of every node, averaged over channels; ``None`` where the
+            closed form says nothing.
+    """
+
+    outputs: dict[int, Moments | NotCovered]
+    variances: tuple[NDArray[np.float64] | None, ...]
+
+
+def expect(graph: ir.Graph) -> Expectation:
+    """Run the closed form for a constant input of random colour.
+
+    Covariances that no later node needs are dropped on the way, so memory does not grow with depth.
     """
     born = births(graph)
-    result: list[Moments | NotCovered] = []
+    readers = [len(r) for r in graph.consumers()]
+    alive: dict[int, Moments | NotCovered] = {}
+    outputs: dict[int, Moments | NotCovered] = {}
+    variances: list[NDArray[np.float64] | None] = []
     for index, node in enumerate(graph.nodes):
-        if index in born:
-            result.append(Moments.colour(node.channels, len(node.sizes)))
-            continue
-        incoming = [result[i] for i in node.inputs]
-        bad = next((m for m in incoming if isinstance(m, NotCovered)), None)
-        if bad is not None:
-            result.append(bad if node.sizes else Moments.colour(node.channels, 0))
-            continue
-        moments = [m for m in incoming if isinstance(m, Moments)]
-        try:
-            result.append(_RULES[type(node.op)](node, moments))
-        except (TooLarge, _NotCovered) as error:
-            result.append(NotCovered(f"{node.name}: {error}"))
-    return result
+        made = _one(node, [alive[i] for i in node.inputs], index in born)
+        alive[index] = made
+        if index in graph.outputs:
+            outputs[index] = made
+        variances.append(None if isinstance(made, NotCovered) else made.variance())
+        for source in set(node.inputs):
+            readers[source] -= 1
+            if not readers[source]:
+                del alive[source]
+    return Expectation(outputs, tuple(variances))
+
+
+def _one(node: ir.Node, incoming: list[Moments | NotCovered], born: bool) -> Moments | NotCovered:
+    if born:
+        return Moments.colour(node.channels, len(node.sizes))
+    bad = next((m for m in incoming if isinstance(m, NotCovered)), None)
+    if bad is not None:
+        return bad if node.sizes else Moments.colour(node.channels, 0)
+    try:
+        return _RULES[type(node.op)](node, [m for m in incoming if isinstance(m, Moments)])
+    except (TooLarge, _NotCovered) as error:
+        return NotCovered(f"{node.name}: {error}")
 
 
 def _flat(moments: Sequence[Moments]) -> bool:
@@ -89,7 +114,7 @@ def _fixed(weight: ir.Weight | None) -> bool:
     return weight is not None and weight.fixed and weight.known
 
 
-def _shared_filter(weight: ir.Weight, groups: int, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _shared_filter(weight: ir.Weight, groups: int, channels: int) -> NDArray[np.float64]:
     """The one filter that a fixed depthwise layer applies to every channel."""
     values = weight.values()
     flat = values.reshape(-1, *values.shape[2:])
@@ -113,7 +138,9 @@ def _conv(node: ir.Node, inputs: list[Moments]) -> Moments:
 def _decimate(moments: Moments, stride: Sequence[int]) -> Moments:
     if all(s == 1 for s in stride):
         return moments
-    return moments.linear_map([slice_matrix(c, 0, s) if s > 1 else None for c, s in zip(moments.cell, stride, strict=True)])
+    return moments.linear_map(
+        [slice_matrix(c, 0, s) if s > 1 else None for c, s in zip(moments.cell, stride, strict=True)]
+    )
 
 
 def _conv_transpose(node: ir.Node, inputs: list[Moments]) -> Moments:
@@ -178,9 +205,7 @@ def _pool(node: ir.Node, inputs: list[Moments]) -> Moments:
     return inputs[0].linear_map(
         [
             pool_matrix(c, k, s, d, low)
-            for c, k, s, d, (low, _) in zip(
-                inputs[0].cell, op.kernel, op.stride, op.dilation, op.padding, strict=True
-            )
+            for c, k, s, d, (low, _) in zip(inputs[0].cell, op.kernel, op.stride, op.dilation, op.padding, strict=True)
         ]
     )
 
@@ -217,7 +242,9 @@ def _reduce(node: ir.Node, inputs: list[Moments]) -> Moments:
 
 
 def _flatten(node: ir.Node, inputs: list[Moments]) -> Moments:
-    return Moments.colour(node.channels, len(node.sizes)) if not node.sizes else _constant_or(node, inputs, "flattening")
+    return (
+        Moments.colour(node.channels, len(node.sizes)) if not node.sizes else _constant_or(node, inputs, "flattening")
+    )
 
 
 def _broadcast(node: ir.Node, inputs: list[Moments]) -> Moments:

@@ -137,11 +137,12 @@ def _filters_before(graph: ir.Graph) -> set[int]:
     """Nodes with a fixed filter between them and an input: there the covariance over lags still matters."""
     found: set[int] = set()
     for index, node in enumerate(graph.nodes):
-        if isinstance(node.op, ir.Resize) or (isinstance(node.op, ir.Pool) and node.op.kind == "average"):
-            found.add(index)
-        elif isinstance(node.op, ir.Conv | ir.ConvTranspose) and _is_fixed(node.op):
-            found.add(index)
-        elif any(i in found for i in node.inputs):
+        if (
+            isinstance(node.op, ir.Resize)
+            or (isinstance(node.op, ir.Pool) and node.op.kind == "average")
+            or (isinstance(node.op, ir.Conv | ir.ConvTranspose) and _is_fixed(node.op))
+            or any(i in found for i in node.inputs)
+        ):
             found.add(index)
     return found
 

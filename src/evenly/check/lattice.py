@@ -27,7 +27,7 @@ from evenly.graph.ir import (
     Unpool,
 )
 
-__all__ = ["Rates", "births", "fraction_period", "output_rates", "resampling"]
+__all__ = ["Rates", "births", "fraction_period", "input_rates", "output_rates", "resampling"]
 
 Rates = tuple[Fraction, ...]
 
@@ -108,3 +108,19 @@ def _backwards(node: Node, source: Node, rates: Rates) -> Rates | None:
 def fraction_period(period: int, rate: Fraction) -> int:
     """Period after resampling by ``rate``: ``lcm(P, b) a / b`` for ``rate = a / b``."""
     return (period * rate).numerator
+
+
+def input_rates(graph: Graph) -> list[Rates | None]:
+    """Samples of the first input that reaches a node per sample of the node, per axis; ``None`` if none does."""
+    rates: list[Rates | None] = [None] * len(graph.nodes)
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Input):
+            rates[index] = (Fraction(1),) * len(node.sizes)
+        for source in node.inputs:
+            found, before = rates[source], graph.nodes[source]
+            if found is None or rates[index] is not None:
+                continue
+            if len(before.sizes) == len(node.sizes):
+                factors = resampling(node.op, len(found))
+                rates[index] = tuple(r / f for r, f in zip(found, factors, strict=True))
+    return rates

@@ -80,7 +80,9 @@ def respond(graph: ir.Graph) -> dict[int, Response]:
         if reason is None:
             try:
                 with np.errstate(all="ignore"):
-                    values[index] = _RULES[type(node.op)](node, [v for v in incoming if isinstance(v, np.ndarray)], work)
+                    values[index] = _RULES[type(node.op)](
+                        node, [v for v in incoming if isinstance(v, np.ndarray)], work
+                    )
             except _NotKnown as error:
                 reason = str(error)
         if reason is not None:
@@ -218,7 +220,9 @@ def _conv_transpose(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     for tap in product(*(range(k) for k in op.kernel)):
         kernel = weight[(slice(None), slice(None), *tap)]  # (C_in, C_out/g)
         if op.groups > 1:
-            kernel = kernel.reshape(op.groups, -1, kernel.shape[1]).transpose(0, 2, 1).reshape(-1, len(kernel) // op.groups)
+            kernel = (
+                kernel.reshape(op.groups, -1, kernel.shape[1]).transpose(0, 2, 1).reshape(-1, len(kernel) // op.groups)
+            )
         else:
             kernel = kernel.T
         written = _matmul(kernel, source, op.groups).reshape(len(x), op.out_channels, *cell)

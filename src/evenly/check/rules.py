@@ -12,14 +12,19 @@ from __future__ import annotations
 import inspect
 import sys
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import gcd, inf, prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from evenly.check.result import Finding
+from evenly.graph import ir
 
-    from evenly.check.facts import Facts
-    from evenly.check.result import Finding, Severity
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from evenly.check.facts import Facts, Layer
+    from evenly.check.result import Severity
 
 __all__ = ["RULES", "SECTIONS", "Rule", "rule", "rules_page"]
 
@@ -149,7 +154,18 @@ def uneven_overlap(facts: Facts) -> Iterator[Finding]:
     - Wojna et al., "The Devil is in the Decoder", arXiv 1707.05847
     - Pons et al., "Upsampling artifacts in neural audio synthesis", arXiv 2010.14356
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        if layer.overlap in (None, 1.0) or layer.overlap == inf or layer.born:
+            continue
+        assert layer.overlap is not None
+        yield _finding(
+            facts,
+            layer,
+            "EV101",
+            "error",
+            f"{_geometry(layer)} writes some positions {layer.overlap:.3g} times as often as others",
+            _even_kernel(layer),
+        )
 
 
 @rule("EV102", "overlap-holes", severity="error")
@@ -189,7 +205,15 @@ def overlap_holes(facts: Facts) -> Iterator[Finding]:
     - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
     - Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv 1603.07285
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        if layer.overlap != inf or layer.born:
+            continue
+        op = layer.node.op
+        assert isinstance(op, ir.ConvTranspose | ir.Fold)
+        dilated = any(gcd(d, s) > 1 for d, s in zip(op.dilation, op.stride, strict=True))
+        cause = "its dilation shares a factor with its stride" if dilated else "its kernel is smaller than its stride"
+        cure = "Use a dilation that has no factor in common with the stride (1)" if dilated else _even_kernel(layer)
+        yield _finding(facts, layer, "EV102", "error", f"{_geometry(layer)} never writes some positions: {cause}", cure)
 
 
 @rule("EV103", "free-phases", severity="warning")
@@ -240,7 +264,20 @@ def free_phases(facts: Facts) -> Iterator[Finding]:
       arXiv 2002.02117
     - Pons et al., "Upsampling artifacts in neural audio synthesis", arXiv 2010.14356
     """
-    raise NotImplementedError
+    expected = facts.expected_ac_fraction
+    energy = "" if expected is None else f"; before training {expected:.1%} of the output's power is such a pattern"
+    for layer in facts.layers:
+        if layer.overlap != 1.0 or not layer.upsamples or not isinstance(layer.node.op, ir.ConvTranspose):
+            continue
+        yield _finding(
+            facts,
+            layer,
+            "EV103",
+            "warning",
+            f"{_geometry(layer)} overlaps evenly, but each of its {prod(layer.stride or ())} phases has weights of its "
+            f"own, so it may learn a pattern{energy}",
+            "Resize and then convolve (nn.Upsample + nn.Conv), or keep the phases' sums equal in training",
+        )
 
 
 @rule("EV104", "unbalanced-weights", severity="error")
@@ -300,7 +337,19 @@ def unbalanced_weights(facts: Facts) -> Iterator[Finding]:
       arXiv 2002.02117
     - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        if not isinstance(layer.node.op, ir.ConvTranspose) or layer.ripple is None or not layer.upsamples:
+            continue
+        if layer.ripple > facts.ripple_tolerance:
+            yield _finding(
+                facts,
+                layer,
+                "EV104",
+                "error",
+                f"the weights' phases differ: ripple {layer.ripple:.3g} (rms difference of the phases' sums over their "
+                f"mean; tolerance {facts.ripple_tolerance:g})",
+                "Make the sums of the kernel's phases equal (project the weights), or resize and then convolve",
+            )
 
 
 @rule("EV105", "subpixel-phases-differ", severity="warning")
@@ -352,7 +401,20 @@ def subpixel_phases_differ(facts: Facts) -> Iterator[Finding]:
       arXiv 2002.02117
     - Pons et al., "Upsampling artifacts in neural audio synthesis", arXiv 2010.14356
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        op = layer.node.op
+        if not isinstance(op, ir.PixelShuffle) or op.idiom != "pixel_shuffle" or not layer.upsamples:
+            continue
+        measured = "" if layer.ripple is None else f": ripple {layer.ripple:.3g} (rms difference over the mean)"
+        yield _finding(
+            facts,
+            layer,
+            "EV105",
+            "warning",
+            f"pixel shuffle x{_numbers(op.factor)} takes each phase from channels of its own, and nothing keeps them "
+            f"equal{measured}",
+            "Start with equal phases (ICNR) and keep them equal in training, or resize and then convolve",
+        )
 
 
 @rule("EV106", "early-upsampling", severity="warning")
@@ -398,7 +460,22 @@ def early_upsampling(facts: Facts) -> Iterator[Finding]:
     - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
     - Karras et al., "Alias-Free Generative Adversarial Networks", arXiv 2106.12423
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        rates = facts.rate(layer)
+        if layer.index not in facts.actual.creates or layer.stride is None or rates is None:
+            continue
+        growth = max(rates, default=Fraction(1))
+        if growth <= 1 or layer.born:
+            continue
+        yield _finding(
+            facts,
+            layer,
+            "EV106",
+            "warning",
+            f"the pattern made here with period {_numbers(layer.stride)} is scaled up {_number(growth)} times by later "
+            "layers, to a low frequency that no later layer can tell from content",
+            "Use a resize-convolution in the early layers first: their artifacts are the coarsest",
+        )
 
 
 @rule("EV107", "patch-seams", severity="warning")
@@ -445,7 +522,21 @@ def patch_seams(facts: Facts) -> Iterator[Finding]:
     - Wojna et al., "The Devil is in the Decoder", arXiv 1707.05847
     - Karras et al., "Alias-Free Generative Adversarial Networks", arXiv 2106.12423
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        op = layer.node.op
+        patches = isinstance(op, ir.PixelShuffle) and op.idiom == "patch"
+        tiles = isinstance(op, ir.Fold) and op.kernel == op.stride
+        if not (patches or tiles) or not layer.upsamples:
+            continue
+        yield _finding(
+            facts,
+            layer,
+            "EV107",
+            "warning",
+            f"patches of {_numbers(layer.stride or ())} samples are written side by side without overlap, each position "
+            "in a patch with weights of its own: seams at every patch border",
+            "Decode with a convolution across the seams after the patches, or with resize-convolutions",
+        )
 
 
 # ------------------------------------------------------------------------------------------------- EV2xx: the gradient
@@ -499,7 +590,20 @@ def uneven_gradient(facts: Facts) -> Iterator[Finding]:
     - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
     - Zhang, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        op = layer.node.op
+        if not isinstance(op, ir.Conv | ir.Unfold) or layer.read in (None, 1.0, inf) or not layer.node.sizes:
+            continue
+        assert layer.read is not None
+        yield _gradient_finding(
+            facts,
+            layer,
+            "EV201",
+            "warning",
+            f"{_geometry(layer)} reads some positions {layer.read:.3g} times as often as others, so they get that much "
+            "more squared gradient",
+            "Use a kernel that the stride divides, or blur before the decimation (filter 1, 3, 3, 1 at stride 2)",
+        )
 
 
 @rule("EV202", "dead-input-positions", severity="error")
@@ -535,7 +639,23 @@ def dead_input_positions(facts: Facts) -> Iterator[Finding]:
     - Zhang, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486
     - He et al., "Bag of Tricks for Image Classification with Convolutional Neural Networks", arXiv 1812.01187
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        op = layer.node.op
+        if layer.read != inf or not isinstance(op, ir.Conv | ir.Pool | ir.Slice | ir.Unfold):
+            continue
+        dead = facts.dead_inputs(layer)
+        if isinstance(op, ir.Slice) and not dead:
+            continue  # one of several slices that together read everything
+        where = "of the network's own input" if dead else "on this branch; other branches read them"
+        kernel = "its stride skips them" if isinstance(op, ir.Slice) else "its kernel does not cover its stride"
+        yield _gradient_finding(
+            facts,
+            layer,
+            "EV202",
+            "error" if dead else "info",
+            f"{_geometry(layer)} gives no gradient to some positions {where}: {kernel}",
+            "Use a kernel at least as large as the stride, or average over the stride before the layer",
+        )
 
 
 @rule("EV203", "pooling-gradient", severity="warning")
@@ -573,7 +693,24 @@ def pooling_gradient(facts: Facts) -> Iterator[Finding]:
     - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
     - Zhang, "Making Convolutional Networks Shift-Invariant Again", arXiv 1904.11486
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        op = layer.node.op
+        if not isinstance(op, ir.Pool) or layer.read is None or layer.read == inf or prod(op.stride) == 1:
+            continue
+        if layer.read > 1:
+            what = f"windows overlap unevenly: some positions stand in {layer.read:.3g} times as many as others"
+        elif op.kind != "average":
+            what = f"only one position in {prod(op.kernel)} gets the gradient of a window: even on average, but sparse"
+        else:
+            continue
+        yield _gradient_finding(
+            facts,
+            layer,
+            "EV203",
+            "warning",
+            f"{_geometry(layer)}: {what}",
+            "Use average pooling with windows as large as the stride, or max pooling at stride 1 and a blur",
+        )
 
 
 # --------------------------------------------------------------------------------------------------- EV3xx: the border
@@ -616,7 +753,102 @@ def zero_padding_after_resize(facts: Facts) -> Iterator[Finding]:
     - Odena, Dumoulin and Olah, "Deconvolution and Checkerboard Artifacts", Distill 2016, doi 10.23915/distill.00003
     - Karras et al., "Alias-Free Generative Adversarial Networks", arXiv 2106.12423
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        op = layer.node.op
+        if not isinstance(op, ir.Conv) or op.pad_mode not in ("zeros", "constant"):
+            continue
+        resize = _resize_before(facts, layer)
+        if resize is None or not any(low > 0 or high > 0 for low, high in op.padding):
+            continue
+        width = max(max(pair) for pair in op.padding)
+        yield Finding(
+            "EV301",
+            "warning",
+            layer.name,
+            f"zero padding of {width} px after the resize {resize} darkens a border of the finer lattice: "
+            "boundary artifacts",
+            None,
+            'Pad before the convolution with replicated or reflected samples (padding_mode="replicate" or "reflect")',
+        )
+
+
+# ------------------------------------------------------------------------------------------- what the rules have in common
+
+
+def _numbers(values: Sequence[int]) -> str:
+    distinct = set(values)
+    return str(distinct.pop()) if len(distinct) == 1 else "x".join(map(str, values))
+
+
+def _number(value: Fraction) -> str:
+    return f"{float(value):.4g}"
+
+
+def _geometry(layer: Layer) -> str:
+    """``k3 s2`` in the field's shorthand."""
+    op = layer.node.op
+    words = [
+        f"{letter}{_numbers(values)}"
+        for letter, values, default in (
+            ("k", getattr(op, "kernel", None), None),
+            ("s", getattr(op, "stride", None) or getattr(op, "step", None), None),
+            ("d", getattr(op, "dilation", None), 1),
+        )
+        if values and set(values) != {default}
+    ]
+    return " ".join([layer.label.replace("_", " "), *words])
+
+
+def _even_kernel(layer: Layer) -> str:
+    op = layer.node.op
+    assert isinstance(op, ir.ConvTranspose | ir.Fold)
+    kernel = tuple(max(s, -(-k // s) * s) for k, s in zip(op.kernel, op.stride, strict=True))
+    return (
+        f"Resize and then convolve (nn.Upsample + nn.Conv); the smallest change, kernel_size={_numbers(kernel)}, "
+        "evens the overlap but leaves the phases free (EV103)"
+    )
+
+
+def _finding(facts: Facts, layer: Layer, code: str, severity: Severity, message: str, fix: str) -> Finding:
+    """A finding about a pattern that a layer makes, lowered where the weights or a later layer remove it."""
+    period = facts.created_period(layer)
+    if layer.balanced:
+        kept = (
+            "its filter is a constant of the network, so training keeps it so"
+            if layer.fixed
+            else "nothing keeps it so in training"
+        )
+        message += f"; its weights meet the DC condition (ripple {layer.ripple:.1g}), so constants pass; {kept}"
+        return Finding(code, "info", layer.name, message + ".", period, fix)
+    if period not in (None, 1):
+        assert period is not None
+        size = _numbers((period,) if isinstance(period, int) else period)
+        message += f"; period {size} {facts.unit} in the output"
+    removed = facts.removed_by(layer)
+    if removed is not None:
+        return Finding(code, "info", layer.name, f"{message}; {removed} provably removes it.", period, fix)
+    return Finding(code, severity, layer.name, message + ".", period, fix)
+
+
+def _gradient_finding(facts: Facts, layer: Layer, code: str, severity: Severity, message: str, fix: str) -> Finding:
+    period = facts.gradient_period(layer)
+    if period not in (None, 1):
+        assert period is not None
+        size = _numbers((period,) if isinstance(period, int) else period)
+        message += f"; period {size} {facts.unit} in the input"
+    return Finding(code, severity, layer.name, message + ".", period, fix)
+
+
+def _resize_before(facts: Facts, layer: Layer) -> str | None:
+    """The up-sampling interpolation that feeds a layer through pointwise operations only."""
+    node = layer.node
+    while node.inputs:
+        node = facts.graph.nodes[node.inputs[0]]
+        if isinstance(node.op, ir.Resize):
+            return node.name if any(axis.up > axis.down for axis in node.op.axes) else None
+        if not isinstance(node.op, ir.Affine | ir.Normalize | ir.Pointwise):
+            return None
+    return None
 
 
 # -------------------------------------------------------------------------------------------------- EV9xx: the analysis
@@ -655,7 +887,17 @@ def not_analysed(facts: Facts) -> Iterator[Finding]:
     ## References
     - `docs/theory.md`, "What is not analysed"
     """
-    raise NotImplementedError
+    for layer in facts.layers:
+        op = layer.node.op
+        if isinstance(op, ir.Unknown):
+            yield Finding(
+                "EV901",
+                "warning",
+                layer.name,
+                f"{op.operator} is not analysed: {op.reason}; {op.hides}",
+                None,
+                "Check the parts before and after it by themselves, or replace it by operators that evenly knows",
+            )
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(dict(sorted(_REGISTRY.items())))

@@ -30,7 +30,9 @@ __all__ = ["Gradient", "pool_resize"]
 Array = NDArray[np.float64]
 
 
-def pool_resize(kernel: int, stride: int, dilation: int, padding: int, taps: Sequence[float] | None = None) -> AxisResize:
+def pool_resize(
+    kernel: int, stride: int, dilation: int, padding: int, taps: Sequence[float] | None = None
+) -> AxisResize:
     """Average pooling, or a FIR followed by decimation, along one axis as a resampler.
 
     Args:

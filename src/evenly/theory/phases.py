@@ -134,5 +134,3 @@ def image_rejection(
         worst = power[:, 1:].max(1, initial=0.0)
         rejection = 10 * np.log10(power[:, 0] / worst)
     return f, np.where(worst == 0, np.inf, rejection)
-
-

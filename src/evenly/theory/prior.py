@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from math import lcm, prod
 
@@ -99,6 +100,10 @@ class Combination:
 
     def second(self) -> Array:
         """Second moments, shape ``cell + cell``."""
+        return self._second
+
+    @cached_property
+    def _second(self) -> Array:
         cell = self.cell
         if len(self.terms) == 1 and not self.shift:
             atom, coefficient = self.terms[0]
@@ -180,6 +185,13 @@ class Moments:
     def mean(self) -> Array:
         """Mean averaged over the channels, shape ``cell``."""
         return self._average(lambda c: c.mean(), 1)
+
+    def variance(self) -> Array:
+        """Second moment per position averaged over the channels, shape ``cell``."""
+        total = np.zeros(self.cell)
+        for part in self.parts:
+            total += part.channels / self.channels * _tile(_diagonal(part.value.second()), self.cell)
+        return total
 
     def _average(self, moment: Callable[[Combination], Array], copies: int) -> Array:
         cell = self.cell * copies
