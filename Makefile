@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt .ci/group.py
 	@touch $@
 
 demo: $(STAMP)
-	@$(BIN)/python .ci/demo.py
+	@$(BIN)/python examples/demo.py
 
 test: lint types tests
 

@@ -244,8 +244,11 @@ _FILES: Mapping[str, Callable[[_Request], Loaded]] = MappingProxyType(
 
 
 def _missing(extra: str, target: str, error: ImportError) -> EvenlyError:
-    """A clear line when an extra is not installed; the original error when the cause is another one."""
-    if error.name is not None and error.name.split(".")[0] == extra:
+    """A clear line when an extra is not installed or broken; a defect of evenly stays what it is."""
+    package = (error.name or "").split(".")[0]
+    if package == "evenly":
+        raise error
+    if package == extra:
         return MissingDependencyError(f"{target}: needs {extra}; install it with pip install 'evenly[{extra}]'")
     return ModelError(f"{target}: {extra} cannot be imported: {_line(error)}; repair its installation")
 

@@ -1,0 +1,76 @@
+"""Build the example networks and check them, with a word on what each one shows.
+
+    python examples/demo.py
+
+Exits with 0 although findings exist: they are what the demonstration is about. Exits with 2 if a check cannot be made.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+SCENES = (
+    (
+        "out/cyclegan_generator.onnx",
+        "A CycleGAN / pix2pixHD generator. It enlarges with transposed convolutions of kernel 3 and stride 2, and 2 "
+        "does not divide 3: some pixels are written four times as often as others. Errors are expected.",
+    ),
+    (
+        "networks:cyclegan_resize_generator",
+        "The same generator, cured: resize, then convolve. Whatever the weights are, a constant stays constant. No "
+        "error is expected; what remains are remarks on borders and on gradients.",
+    ),
+    (
+        "out/dcgan_generator.onnx",
+        "A DCGAN generator. Kernel 4 and stride 2 overlap evenly, which is often thought to be enough. But nothing "
+        "keeps the four phases of the kernels equal, and with these weights they are not.",
+    ),
+    (
+        "out/strided_discriminator.onnx",
+        "A strided discriminator. Its outputs are fine; look at the gradient that it hands back to the generator "
+        "which it trains: some pixels get more of it than their neighbours, for no reason in the data.",
+    ),
+)
+
+
+def run(*command: str) -> int:
+    """Run a command in the examples' folder, with its output on ours."""
+    sys.stdout.flush()
+    return subprocess.run(command, cwd=HERE, check=False).returncode
+
+
+def main() -> int:
+    """Build, then show every scene."""
+    print("Building the example networks, with fixed seeds ...")
+    status = run(sys.executable, "build.py")
+    if status:
+        return status
+    rows = []
+    for number, (target, words) in enumerate(SCENES, 1):
+        print(f"\n{'=' * 100}\n{number} of {len(SCENES)}\n")
+        print(textwrap.fill(words, 100))
+        print(f"\n$ evenly check {target}\n")
+        status = run(sys.executable, "-m", "evenly", "check", target)
+        if status not in (0, 1):
+            print(f"error: evenly check {target} could not be made (exit code {status})", file=sys.stderr)
+            return 2
+        print(f"\n(exit code {status}: {'findings at or above error' if status else 'nothing at or above error'})")
+        rows.append(f"  exit code {status}  evenly check {target}")
+    print(f"\n{'=' * 100}\nAll {len(SCENES)} checks were made:")
+    print("\n".join(rows))
+    folder = os.path.relpath(HERE)
+    print(
+        f"\nThe networks are in {folder}. Try your own: "
+        "evenly check FILE.onnx, or evenly check package.module:attribute --input 1,3,64,64"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
