@@ -58,7 +58,7 @@ def test_console_says_everything_that_matters():
         "some positions get none at all, period 2 pixels",
         "75 % of the positions never get a gradient",
         "main.1 removes a constant",
-        "1 error, 1 warning, 1 note",
+        "1 error, 1 warning, 1 info",
         "evenly rule EV101",
     ):
         assert piece in text, piece
@@ -165,7 +165,7 @@ def test_github_annotations():
     )
     assert lines[1].startswith("::warning file=nets.onnx,title=EV201 ")
     assert lines[2].startswith("::notice ")
-    assert lines[3] == "evenly check nets.onnx: 1 error, 1 warning, 1 note"
+    assert lines[3] == "evenly check nets.onnx: 1 error, 1 warning, 1 info"
 
 
 def test_github_commands_cannot_be_forged():

@@ -100,10 +100,9 @@ def source_file(report: Report) -> str | None:
 
 
 def summary(report: Report) -> str:
-    """``1 error, 2 warnings, 0 notes``."""
-    nouns = {"error": "error", "warning": "warning", "info": "note"}
+    """``1 error, 2 warnings, 0 infos``."""
     found = Counter(f.severity for f in report.findings)
-    return ", ".join(count(found[s], nouns[s]) for s in SEVERITIES)
+    return ", ".join(count(found[s], s) for s in SEVERITIES)
 
 
 def verdict_lines(report: Report) -> list[tuple[str, list[str]]]:
