@@ -412,9 +412,11 @@ def simulate_forward(
     means = np.array([np.square(_by_phase(f, periods).mean(axis=tuple(range(2, f.ndim)))).mean() for f in fields])
     totals = np.array([p.mean() for p in powers])
     ratio, error = _unevenness(powers)
-    jackknife = [1 - (means.sum() - m) / (totals.sum() - t) for m, t in zip(means, totals, strict=True)]
     count = len(fields)
-    spread = math.sqrt((count - 1) * float(np.var(jackknife))) if count > 1 else math.nan
+    spread = math.nan  # one network says nothing of its own error
+    if count > 1:
+        jackknife = [1 - (means.sum() - m) / (totals.sum() - t) for m, t in zip(means, totals, strict=True)]
+        spread = math.sqrt((count - 1) * float(np.var(jackknife)))
     ac = max(0.0, float(1 - means.sum() / totals.sum()))
     return Forward(tuple(periods), np.mean(powers, axis=0), ratio, error, ac, spread)
 

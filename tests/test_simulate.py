@@ -77,7 +77,7 @@ def test_resize_convolution_leaves_exactly_nothing(mode: str) -> None:
 )
 def test_the_torus_is_the_middle_of_a_large_canvas(net: nn.Module) -> None:
     torus = forward(net, 4, seeds=[0])
-    canvas = forward(net, 20, seeds=[0], borders="canvas", bound=max(torus.period))
+    canvas = forward(net, 48, seeds=[0], borders="canvas", bound=max(torus.period))
     assert canvas.period == torus.period
     # The scale of every layer differs, since the border counts on the canvas; the pattern does not.
     pattern = [r.moments / r.moments.mean() for r in (torus, canvas)]
