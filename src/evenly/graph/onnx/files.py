@@ -157,6 +157,7 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
             "it again"
         ) from error
     _check_header(model, file)
+    _check_text(model, file)
     if model.functions:
         model = _inline(model, file)
     return model
@@ -189,6 +190,32 @@ def _check_header(model: ModelProto, file: Path) -> None:
             f"{file}: uses opset {versions[0]}, expected {OLDEST_OPSET} to {newest}; convert it with "
             "onnx.version_converter.convert_version, or upgrade onnx"
         )
+
+
+def _check_text(model: ModelProto, file: Path) -> None:
+    """Names must be text: protobuf hands over bytes where they are not UTF-8, which would break every comparison."""
+    graphs = [model.graph]
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    for node in _nested(nodes):
+        entries = [v for p in node.metadata_props for v in (p.key, p.value)]
+        names = [node.name, node.op_type, node.domain, *node.input, *node.output, *entries]
+        names += [attribute.name for attribute in node.attribute]
+        graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+        _expect_text(names, file)
+    for graph in graphs:
+        infos = [*graph.input, *graph.output, *graph.value_info]
+        _expect_text([v.name for v in infos], file)
+        _expect_text([d.dim_param for v in infos for d in v.type.tensor_type.shape.dim], file)
+        _expect_text([t.name for t in graph.initializer], file)
+        _expect_text([v for t in graph.initializer for e in t.external_data for v in (e.key, e.value)], file)
+
+
+def _expect_text(names: list[Any], file: Path) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise FormatError(
+                f"{file}: holds the name {name[:40]!r}, which is not UTF-8; the file is damaged, export it again"
+            )
 
 
 def _nested(nodes: Any) -> Iterator[NodeProto]:

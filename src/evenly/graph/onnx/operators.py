@@ -393,11 +393,18 @@ def _attention_idiom(c: Call) -> Result:
     q, k, v = c.x(0), c.x(1), c.x(2)
     if not len(q.shape) == len(k.shape) == len(v.shape) >= 3:
         raise NotConstantError("its query, key and value have different ranks")
-    rank = len(k.shape)
-    keys = c.b.permute(k, (*range(rank - 2), rank - 1, rank - 2))
+    rank, scale = len(k.shape), 1.0
+    for position, inverse in enumerate(c.item.attributes["inverse"], 3):
+        factor = c.scalar(position, 1.0)
+        scale = scale / float(factor or 1.0) if inverse else scale * float(factor or 1.0)
+    usual = float(q.shape[-1]) ** -0.5
+    if np.isclose(scale, usual, rtol=1e-6, atol=0):
+        scale = usual  # what the framework meant before rounding to float32
+    if c.item.attributes["transposed"]:
+        k = c.b.permute(k, (*range(rank - 2), rank - 1, rank - 2))
     return c.b.attention(
-        q, keys, v,
-        scale=c.item.number("scale", 1.0), biased=bool(c.item.attributes["biased"]), name=c.name("attention")
+        q, k, v,
+        scale=scale, biased=bool(c.item.attributes["biased"]), name=c.name("attention"),
     )  # fmt: skip
 
 
@@ -1191,7 +1198,7 @@ UNREADABLE: dict[str, str] = {
     "TopK": "it sorts positions by the data",
     "Unique": "it sorts values by the data",
     "Compress": "it picks positions by the data",
-    **dict.fromkeys(("GatherElements", "GatherND"), "it reads positions that come from the data"),
+    **dict.fromkeys(("GatherElements", "GatherND"), "it reads positions one by one"),
     **dict.fromkeys(("ScatterElements", "ScatterND", "Scatter", "TensorScatter"), "it writes to positions one by one"),
     **dict.fromkeys(("MaxRoiPool", "RoiAlign"), "it reads regions that come from the data"),
     **dict.fromkeys(("DFT", "STFT", "MelWeightMatrix"), "it changes to the frequency domain"),

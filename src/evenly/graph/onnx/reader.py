@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ class _File:
 def read_onnx(
     path: str | os.PathLike[str],
     *,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_shapes: Mapping[str | int, Sequence[int]] | None = None,
     use_weights: bool = True,
     training: bool = False,
 ) -> Graph:
@@ -93,7 +94,7 @@ def read_onnx(
 
     Args:
         path: An ``.onnx`` file, opset 7 or newer.
-        input_shapes: Tensor shapes by input name, batch included, for sizes that the file leaves open; the batch size
+        input_shapes: Tensor shapes by input name or position, batch included, for sizes that the file leaves open; the batch size
             is else 1, and other open sizes get the first usual size for which the network's shapes agree.
         use_weights: Whether the values of trained weights count.
         training: Whether to read normalisations as in training.
@@ -104,7 +105,7 @@ def read_onnx(
         InputShapeError: If ``input_shapes`` does not fit its inputs, or open sizes cannot be guessed.
     """
     file = _open(Path(path))
-    given = {name: tuple(int(n) for n in shape) for name, shape in (input_shapes or {}).items()}
+    given = _named(file, input_shapes or {})
     first: FormatError | None = None
     open_sizes = False
     for guess in GUESSES:
@@ -181,6 +182,7 @@ def _simplified(
     """Check the order, fold what depends on the file only, drop what nobody reads, recognise idioms."""
     made = set(consts) | inputs | {""}
     for it in items:
+        _check_arity(it, path, opset)
         for name in it.inputs:
             if name not in made:
                 raise FormatError(
@@ -193,7 +195,7 @@ def _simplified(
                 )
             made.add(name)
     for name in outputs:
-        if name not in made:
+        if not name or name not in made:
             raise FormatError(f"{path}: no node makes the output {name!r}; the file is damaged, export it again")
     rest = []
     for it in items:
@@ -202,15 +204,37 @@ def _simplified(
             rest.append(it)
         else:
             consts.update((c.name, c) for c in folded if c.name)
-    alive = set(outputs)
+    return _alive(recognise(_alive(rest, outputs), consts, outputs), outputs)
+
+
+def _alive(items: Sequence[Item], outputs: Sequence[str]) -> list[Item]:
+    """The nodes that the outputs need."""
+    needed = set(outputs)
     kept = []
-    for it in reversed(rest):
-        if any(name in alive for name in it.outputs):
-            alive.update(it.inputs)
-            alive.update(_captured(it))
+    for it in reversed(items):
+        if any(name in needed for name in it.outputs):
+            needed.update(it.inputs)
+            needed.update(_captured(it))
             kept.append(it)
-    kept.reverse()
-    return recognise(kept, consts, outputs)
+    return kept[::-1]
+
+
+def _check_arity(it: Item, path: Path, opset: int) -> None:
+    """A standard operator must have as many inputs and outputs as its definition says."""
+    if it.domain or not onnx.defs.has(it.op, ""):
+        return
+    try:
+        schema = onnx.defs.get_schema(it.op, opset, "")
+    except onnx.defs.SchemaError:  # younger than the file's opset: its table entry decides
+        return
+    least, most = schema.min_input, schema.max_input
+    if not least <= len(it.inputs) <= most or not schema.min_output <= len(it.outputs) <= schema.max_output:
+        raise FormatError(
+            f"{path}: {it.label} has {len(it.inputs)} inputs and {len(it.outputs)} outputs, expected at least {least} and "
+            f"{schema.min_output}, at most {most} and {schema.max_output}; the file is damaged, export it again"
+        )
+    if not all(it.inputs[:least]):
+        raise FormatError(f"{path}: {it.label} leaves out an input that it needs; the file is damaged, export it again")
 
 
 def _captured(it: Item) -> set[str]:
@@ -278,16 +302,25 @@ def _guarded(it: Item, path: Path, act: Callable[[], Any]) -> Any:
 # ----------------------------------------------------------------------------------------------------- input shapes
 
 
+def _named(file: _File, given: Mapping[str | int, Sequence[int]]) -> dict[str, Shape]:
+    """The declared shapes by name, checked as far as possible without the file's own."""
+    names = [i.name for i in file.inputs]
+    shapes: dict[str, Shape] = {}
+    for key, sizes in given.items():
+        name = names[key] if isinstance(key, int) and 0 <= key < len(names) else key
+        shape = tuple(int(n) for n in sizes)
+        if name not in names:
+            raise InputShapeError(f"{file.path} has no input {name!r}, expected one of {names}; correct --input")
+        if any(n < 1 for n in shape) or len(shape) > 32 or prod(shape) > DIM_LIMIT:
+            raise InputShapeError(
+                f"input {name!r} got the shape {list(shape)}, expected positive sizes that fit in memory; correct --input"
+            )
+        shapes[str(name)] = shape
+    return shapes
+
+
 def _bind(file: _File, given: Mapping[str, Shape], guess: int) -> tuple[list[Shape], bool]:
     """Concrete shapes for the inputs, and whether any size was guessed."""
-    names = [i.name for i in file.inputs]
-    for name, shape in given.items():
-        if name not in names:
-            raise InputShapeError(f"{file.path} has no input {name!r}, expected one of {names}; correct the name")
-        if any(n < 1 for n in shape) or len(shape) > 32 or any(n > DIM_LIMIT for n in shape):
-            raise InputShapeError(
-                f"input {name!r} got the shape {list(shape)}, expected positive sizes; correct --input"
-            )
     symbols: dict[str, int] = {}
     for declared in file.inputs:
         shape = given.get(declared.name, ())
