@@ -25,6 +25,7 @@ __all__ = ["MAX_WORK", "PROBES", "Response", "respond"]
 Array = NDArray[np.float64]
 
 PROBES = 19
+_ALL = (slice(None), slice(None))  # every probe, every channel
 MAX_WORK = 4e10  # multiply-adds: some seconds on two cores
 MAX_VALUES = 2**27  # numbers alive in one value: 1 GiB
 
@@ -218,7 +219,7 @@ def _conv_transpose(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     y = np.zeros((len(x), op.out_channels, *after))
     source = x.reshape(len(x), x.shape[1], -1)
     for tap in product(*(range(k) for k in op.kernel)):
-        kernel = weight[(slice(None), slice(None), *tap)]  # (C_in, C_out/g)
+        kernel = weight[_ALL + tap]  # (C_in, C_out/g)
         if op.groups > 1:
             kernel = (
                 kernel.reshape(op.groups, -1, kernel.shape[1]).transpose(0, 2, 1).reshape(-1, len(kernel) // op.groups)
@@ -227,7 +228,7 @@ def _conv_transpose(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
             kernel = kernel.T
         written = _matmul(kernel, source, op.groups).reshape(len(x), op.out_channels, *cell)
         place = np.ix_(*(i[:, t] for i, t in zip(indices, tap, strict=True)))
-        y[(slice(None), slice(None), *place)] += written
+        y[_ALL + place] += written
     return np.asarray(y + _bias(op.bias, node, len(cell)))
 
 
@@ -332,7 +333,7 @@ def _fold(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     ]
     for tap in product(*(range(k) for k in op.kernel)):
         place = np.ix_(*(i[:, t] for i, t in zip(indices, tap, strict=True)))
-        y[(slice(None), slice(None), *place)] += columns[(slice(None), slice(None), *tap)]
+        y[_ALL + place] += columns[_ALL + tap]
     return y
 
 
@@ -387,7 +388,7 @@ def _broadcast(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
 
 
 def _concat(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
-    return np.concatenate(_common(node, inputs), 1)
+    return np.asarray(np.concatenate(_common(node, inputs), 1))
 
 
 _JOINS: dict[str, Callable[[Array, Array], Array]] = {

@@ -101,7 +101,9 @@ def follow(graph: ir.Graph, *, actual: bool) -> Flows:
             flow = Flow(None, creators, breakers, reason)
         else:
             try:
-                support = _RULES[type(node.op)](state, index, node, [f.support for f in incoming])
+                support = _RULES[type(node.op)](
+                    state, index, node, [f.support for f in incoming if f.support is not None]
+                )
             except _NotKnown as error:
                 flow = Flow(None, creators, breakers, str(error))
             else:
@@ -134,7 +136,8 @@ def _bounded(cell: Sequence[int], node: ir.Node) -> None:
 
 
 def _taps(kernel: Sequence[int], dilation: Sequence[int]) -> NDArray[np.float64]:
-    return np.stack(np.unravel_index(np.arange(prod(kernel)), tuple(kernel)), -1) * np.array(dilation, np.float64)
+    places = np.stack(np.unravel_index(np.arange(prod(kernel)), tuple(kernel)), -1)
+    return np.asarray(places * np.array(dilation), np.float64)
 
 
 def _gram(weight: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -140,7 +140,7 @@ class Builder:
         (batch, positions), until an operation says otherwise.
         """
         place = len(self._inputs)
-        default: list[Role] = ["batch", "channel", *("lattice",) * (len(shape) - 2)]
+        default: list[Role] = _default_roles(len(shape))
         if len(shape) == 2 and "int" in dtype:
             default = ["batch", "lattice"]
         factors = [
@@ -201,9 +201,7 @@ class Builder:
         ]
         axes = tuple((f,) for f in factors if f.role == "lattice")
         channels = tuple(f for f in factors if f.role == "channel" and f.size > 1)
-        index = self._emit(
-            name, ir.Source(kind, weight), (), prod(f.size for f in channels), [f.size for (f,) in axes]
-        )
+        index = self._emit(name, ir.Source(kind, weight), (), prod(f.size for f in channels), [f.size for (f,) in axes])
         dims = tuple(Dim((f,)) if f.size > 1 or f.role == "lattice" else Dim() for f in factors)
         return Value(dims, index, channels, axes)
 
@@ -266,7 +264,9 @@ class Builder:
         if not any(f in inside for axis in x.axes for f in axis):
             return x
         assert x.node is not None
-        whole = [a for a, axis in enumerate(x.axes) if all(f in inside or f.size == 1 for f in axis) and set(axis) & inside]
+        whole = [
+            a for a, axis in enumerate(x.axes) if all(f in inside or f.size == 1 for f in axis) and set(axis) & inside
+        ]
         factors, moved = [], []
         for a, axis in enumerate(x.axes):
             kept = [f for f in axis if f not in inside]
@@ -578,16 +578,12 @@ class Builder:
         made = Factor(out, "channel")
         dims = list(f.value.dims)
         dims[last] = Dim((made,) if out > 1 else ())
-        return replace(
-            f.value, node=index, dims=tuple(dims), channels=(*f.repeats, *((made,) if out > 1 else ()))
-        )
+        return replace(f.value, node=index, dims=tuple(dims), channels=(*f.repeats, *((made,) if out > 1 else ())))
 
     def _tokens(self, x: Value, channel: int, name: str) -> _Field:
         """Channels in one dimension, anything else elsewhere; the operation does not mix positions."""
         lattice = [
-            i
-            for i, d in enumerate(x.dims)
-            if i != channel and i > 0 and any(f.role == "lattice" for f in d.factors)
+            i for i, d in enumerate(x.dims) if i != channel and i > 0 and any(f.role == "lattice" for f in d.factors)
         ]
         if x.node is None:
             lattice = [i for i in range(1, len(x.shape)) if i != channel]
@@ -733,9 +729,7 @@ class Builder:
         assert weight.weight is not None
         return self._mapped(weight, lambda v: v.T, weight.shape[::-1])
 
-    def _mapped(
-        self, x: Value, function: Callable[[NDArray[Any]], NDArray[Any]], shape: Sequence[int]
-    ) -> Value:
+    def _mapped(self, x: Value, function: Callable[[NDArray[Any]], NDArray[Any]], shape: Sequence[int]) -> Value:
         """A constant after a change of arrangement, still lazy."""
         weight = x.weight
         assert weight is not None
@@ -895,9 +889,7 @@ class Builder:
             return replace(_with_dim(x, dim, Dim((made,))), node=mixed, channels=(made, *x.channels), axes=())
         raise LayoutError("tokens and positions are cut together")
 
-    def _cut_channels(
-        self, x: Value, dim: int, factor: Factor, start: int, count: int, step: int, name: str
-    ) -> Value:
+    def _cut_channels(self, x: Value, dim: int, factor: Factor, start: int, count: int, step: int, name: str) -> Value:
         x = self._ordered(x, [factor, *(f for f in x.channels if f is not factor)], name)
         assert x.node is not None
         node = self.nodes[x.node]
@@ -978,7 +970,7 @@ class Builder:
             for v in values
         ]
         joined = [_with_dim(v, dim, Dim()) for v in values]
-        aligned, axes = self._aligned(joined, name, channels_elsewhere=[v.dims[dim].factors for v in values])
+        aligned, _ = self._aligned(joined, name, channels_elsewhere=[v.dims[dim].factors for v in values])
         parts: list[int] = []
         outer: tuple[Factor, ...] | None = None
         for value, own in zip(aligned, (v.dims[dim].factors for v in values), strict=True):
@@ -1019,8 +1011,7 @@ class Builder:
         constants = all(v.is_constant for v in others)
         assert field.node is not None
         own = all(
-            v.node is not None
-            and (self._root(v.node) == self._root(field.node) or self._root(v.node) == field.node)
+            v.node is not None and (self._root(v.node) == self._root(field.node) or self._root(v.node) == field.node)
             for v in others
         )
         if (constants or own) and len(factors) == 1 and factors[0] in (ax[0] for ax in field.axes if len(ax) == 1):
@@ -1065,7 +1056,9 @@ class Builder:
     def _pad_channels(self, x: Value, pads: Pairs, touched: Sequence[int], name: str) -> Value:
         (i,) = touched if len(touched) == 1 else (_bad("channels and positions are padded together"),)
         assert x.node is not None
-        if x.channels != tuple(f for f in x.dims[i].factors if f.size > 1) or any(f.role == "lattice" for f in x.dims[i].factors):
+        if x.channels != tuple(f for f in x.dims[i].factors if f.size > 1) or any(
+            f.role == "lattice" for f in x.dims[i].factors
+        ):
             raise LayoutError("some of the channels are padded")
         before, after = pads[i]
         node = self.nodes[x.node]
@@ -1109,9 +1102,7 @@ class Builder:
     # resampling
 
     @_layout("interpolate")
-    def resize(
-        self, x: Value, axes: Sequence[AxisResize], mode: str, out_sizes: Sequence[int], *, name: str
-    ) -> Value:
+    def resize(self, x: Value, axes: Sequence[AxisResize], mode: str, out_sizes: Sequence[int], *, name: str) -> Value:
         """Interpolation of dimensions 2 and up."""
         lattice = range(2, len(x.shape))
         f = self._field(x, [1], lattice, name)
@@ -1121,9 +1112,7 @@ class Builder:
             per_axis[place[0]] = resize
         assert f.value.node is not None
         channels = self.nodes[f.value.node].channels
-        index = self._emit(
-            name, ir.Resize(tuple(per_axis), mode), (f.value.node,), channels, self._sizes(f, out_sizes)
-        )
+        index = self._emit(name, ir.Resize(tuple(per_axis), mode), (f.value.node,), channels, self._sizes(f, out_sizes))
         return self._resized(f, index, 1, x.shape[1], lattice, out_sizes)
 
     @_layout("pool")
@@ -1145,9 +1134,7 @@ class Builder:
         f = self._field(x, [lattice[0] - 1], lattice, name)
         sizes = [
             _pooled(n, k, s, d, pair, ceil_mode)
-            for n, k, s, d, pair in zip(
-                x.shape[lattice[0] :], kernel, stride, dilation, padding, strict=True
-            )
+            for n, k, s, d, pair in zip(x.shape[lattice[0] :], kernel, stride, dilation, padding, strict=True)
         ]
         op = ir.Pool(
             kind,
@@ -1158,9 +1145,7 @@ class Builder:
             count_include_pad,
         )
         assert f.value.node is not None
-        index = self._emit(
-            name, op, (f.value.node,), self.nodes[f.value.node].channels, self._sizes(f, sizes)
-        )
+        index = self._emit(name, op, (f.value.node,), self.nodes[f.value.node].channels, self._sizes(f, sizes))
         return self._resized(f, index, lattice[0] - 1, x.shape[lattice[0] - 1], lattice, sizes)
 
     @_layout("unpool")
@@ -1172,9 +1157,7 @@ class Builder:
         f = self._field(x, [lattice[0] - 1], lattice, name)
         op = ir.Unpool(self._spread(f, kernel, 1), self._spread(f, stride, 1))
         assert f.value.node is not None
-        index = self._emit(
-            name, op, (f.value.node,), self.nodes[f.value.node].channels, self._sizes(f, out_sizes)
-        )
+        index = self._emit(name, op, (f.value.node,), self.nodes[f.value.node].channels, self._sizes(f, out_sizes))
         return self._resized(f, index, lattice[0] - 1, x.shape[lattice[0] - 1], lattice, out_sizes)
 
     def pixel_shuffle(
@@ -1234,7 +1217,12 @@ class Builder:
         lattice = range(2, 2 + len(blocks))
         f = self._field(opened, [1], lattice, name)
         channels = x.shape[1] // prod(kernel)
-        op = ir.Fold(*(self._spread(f, v, 1) for v in (kernel, stride)), self._spread_pairs(f, padding), self._spread(f, dilation, 1))
+        op = ir.Fold(
+            self._spread(f, kernel, 1),
+            self._spread(f, stride, 1),
+            self._spread_pairs(f, padding),
+            self._spread(f, dilation, 1),
+        )
         assert f.value.node is not None
         index = self._emit(name, op, (f.value.node,), channels, self._sizes(f, output_size))
         return self._resized(f, index, 1, channels, lattice, output_size)
@@ -1255,7 +1243,12 @@ class Builder:
         f = self._field(x, [1], lattice, name)
         blocks = _blocks_of(x.shape[2:], kernel, stride, padding, dilation)
         channels = x.shape[1] * prod(kernel)
-        op = ir.Unfold(*(self._spread(f, v, 1) for v in (kernel, stride)), self._spread_pairs(f, padding), self._spread(f, dilation, 1))
+        op = ir.Unfold(
+            self._spread(f, kernel, 1),
+            self._spread(f, stride, 1),
+            self._spread_pairs(f, padding),
+            self._spread(f, dilation, 1),
+        )
         assert f.value.node is not None
         index = self._emit(name, op, (f.value.node,), channels, self._sizes(f, blocks))
         made = self._resized(f, index, 1, channels, lattice, blocks)
@@ -1269,9 +1262,7 @@ class Builder:
         f = self._field(x, [1], lattice, name)
         assert f.value.node is not None
         inputs = (f.value.node,) if grid.node is None else (f.value.node, grid.node)
-        index = self._emit(
-            name, ir.Warp(mode), inputs, self.nodes[f.value.node].channels, self._sizes(f, sizes)
-        )
+        index = self._emit(name, ir.Warp(mode), inputs, self.nodes[f.value.node].channels, self._sizes(f, sizes))
         return self._resized(f, index, 1, x.shape[1], lattice, sizes)
 
     # reductions and normalisation
@@ -1472,7 +1463,9 @@ class Builder:
         if other.is_constant and prod(other.shape) == 1 and other.weight is not None and other.weight.known:
             number = float(other.array().ravel()[0])
             if kind in ("mul", "div") and x is a:
-                return replace(x, scores=replace(scores, scale=scores.scale * (number if kind == "mul" else 1 / number)))
+                return replace(
+                    x, scores=replace(scores, scale=scores.scale * (number if kind == "mul" else 1 / number))
+                )
             if kind == "mul":
                 return replace(x, scores=replace(scores, scale=scores.scale * number))
         if scores.normalised and kind == "add":
@@ -1570,13 +1563,17 @@ class Builder:
             full = np.broadcast_to(
                 values,
                 [
-                    prod(f.size for f in d.factors if f in channels) if values.shape[i] > 1 or any(f in channels for f in d.factors) else 1
+                    prod(f.size for f in d.factors if f in channels)
+                    if values.shape[i] > 1 or any(f in channels for f in d.factors)
+                    else 1
                     for i, d in enumerate(dims)
                 ],
             )
             order = [f for d in dims for f in d.factors if f in channels]
             spread = full.reshape([f.size for f in order] or [1])
-            return np.ascontiguousarray(spread.transpose([order.index(f) for f in channels]).ravel() if order else spread)
+            return np.ascontiguousarray(
+                spread.transpose([order.index(f) for f in channels]).ravel() if order else spread
+            )
 
         return ir.Weight(weight.name, (total,), weight.fixed, vector)
 
@@ -1729,9 +1726,7 @@ class Builder:
 
     # ends
 
-    def unknown(
-        self, operator: str, inputs: Sequence[Value], shape: Sequence[int], reason: str, *, name: str
-    ) -> Value:
+    def unknown(self, operator: str, inputs: Sequence[Value], shape: Sequence[int], reason: str, *, name: str) -> Value:
         """An operator without an entry; its result is taken for (batch, channels, lattice...)."""
         nodes = []
         for v in inputs:
@@ -1740,7 +1735,7 @@ class Builder:
             elif v.node is not None:
                 nodes.append(v.node)
         rank = len(shape)
-        roles: list[Role] = ["batch", "channel", *("lattice",) * (rank - 2)]
+        roles = _default_roles(rank)
         factors = [Factor(int(n), roles[i]) for i, n in enumerate(shape)]
         axes = tuple((f,) for f in factors if f.role == "lattice")
         channels = tuple(f for f in factors if f.role == "channel" and f.size > 1)
@@ -1756,7 +1751,9 @@ class Builder:
         shape = value.shape
         if value.is_constant:
             assert value.weight is not None
-            value = self._source("constant", value.weight, shape, value.weight.name or name, lattice=range(2, len(shape)))
+            value = self._source(
+                "constant", value.weight, shape, value.weight.name or name, lattice=range(2, len(shape))
+            )
         if value.scores is not None:
             value = self.unknown("attention scores", [value], shape, "scores are an output", name=name)
         lattice = [i for i, d in enumerate(value.dims) if i and any(f.role == "lattice" for f in d.factors)]
@@ -1802,6 +1799,11 @@ class Builder:
 
 
 # helpers
+
+
+def _default_roles(rank: int) -> list[Role]:
+    roles: list[Role] = ["batch", "channel"]
+    return roles[:rank] + ["lattice"] * (rank - 2)
 
 
 def _bad(reason: str) -> Any:

@@ -23,7 +23,11 @@ _ORDER = 48  # terms of the Hermite series; what is left over is put on the next
 _GRID = np.linspace(-9.0, 9.0, 7201)
 _DENSITY = np.exp(-0.5 * _GRID**2)
 _DENSITY /= _DENSITY.sum()
-_erf = np.frompyfunc(erf, 1, 1)
+_erf_object = np.frompyfunc(erf, 1, 1)
+
+
+def _erf(x: Array) -> Array:
+    return np.asarray(_erf_object(x), np.float64)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -37,7 +41,7 @@ def _softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
 def _gelu(x: Array, tanh: float = 0.0) -> Array:
     if tanh:
         return np.asarray(0.5 * x * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
-    return np.asarray(0.5 * x * (1 + _erf(x / sqrt(2)).astype(np.float64)))
+    return np.asarray(0.5 * x * (1 + _erf(x / sqrt(2))))
 
 
 def _elu(x: Array, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Array:
@@ -63,7 +67,7 @@ ACTIVATIONS: dict[str, Callable[..., Array]] = {
     "clamp": _snap,
     "cos": np.cos,
     "elu": _elu,
-    "erf": lambda x: _erf(x).astype(np.float64),
+    "erf": _erf,
     "exp": _safe(np.exp),
     "floor": np.floor,
     "gelu": _gelu,
@@ -182,9 +186,10 @@ def cross_expectation(
     scale = np.outer(su, sv)
     with np.errstate(all="ignore"):
         rho = np.where(scale > 0, np.clip(flat / scale, -1, 1), 0.0)
-    kinks = (slopes(f), slopes(g)) if not (mu.any() or mv.any()) else (None, None)
-    if kinks[0] is not None and kinks[1] is not None:
-        (lf, rf), (lg, rg) = kinks
+    centred = not (mu.any() or mv.any())
+    first, second = (slopes(f), slopes(g)) if centred else (None, None)
+    if first is not None and second is not None:
+        (lf, rf), (lg, rg) = first, second
         # f(x) = a x + b |x|; odd and even parts do not mix for zero means
         linear = (rf + lf) * (rg + lg) / 4 * rho
         even = (rf - lf) * (rg - lg) / 4 * (2 / np.pi) * (np.sqrt(1 - rho**2) + rho * np.arcsin(rho))

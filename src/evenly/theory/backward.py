@@ -83,7 +83,7 @@ class Gradient:
 
     def variance(self) -> Array:
         """Expected squared gradient over one cell."""
-        local = self.local[(..., *self.lags)]
+        local: Array = self.local[(slice(None),) * self.axes + self.lags]
         if self.coherent is None:
             return local
         own = _diagonal(self.coherent)
@@ -115,7 +115,8 @@ class Gradient:
 
     def without_lags(self) -> Gradient:
         """Only the variances: enough where no fixed filter follows."""
-        local = self.local[(..., *(slice(n, n + 1) for n in self.lags))]
+        middle = tuple(slice(n, n + 1) for n in self.lags)
+        local = self.local[(slice(None),) * self.axes + middle]
         return Gradient(local, self.coherent, self.order)
 
     def add(self, other: Gradient) -> Gradient:
@@ -130,7 +131,7 @@ class Gradient:
         local = np.zeros(cell + tuple(2 * n + 1 for n in lags))
         for gradient in (self, other):
             window = tuple(slice(n - own, n + own + 1) for n, own in zip(lags, gradient.lags, strict=True))
-            local[(..., *window)] += _tile(gradient.local, cell + gradient.local.shape[axes:])
+            local[(slice(None),) * axes + window] += _tile(gradient.local, cell + gradient.local.shape[axes:])
         coherent = self.coherent if other.coherent is None else other.coherent
         if self.coherent is not None and other.coherent is not None:
             both = tuple(lcm(a, b) for a, b in zip(self.coherent.shape, other.coherent.shape, strict=True))

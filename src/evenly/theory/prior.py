@@ -471,7 +471,7 @@ def statistics(moments: Moments) -> Statistics:
     total = float(variance.mean())
     if total <= 0:
         return Statistics(1.0, 0.0, np.ones_like(variance), np.eye(1, max(variance.size, 1))[0].reshape(variance.shape))
-    spectrum = second
+    spectrum: NDArray[np.complex128] = second.astype(np.complex128)
     for axis in range(axes):
         spectrum = np.fft.ifft(np.fft.fft(spectrum, axis=axis), axis=axes + axis)
     power = _diagonal(spectrum.real) / variance.size
@@ -647,7 +647,7 @@ def _shared_argument(a: Combination, b: Combination) -> tuple[Function, Function
     """``a = f(g)`` and ``b = h(g)`` of the same argument, where that is how they were made."""
     readings: list[dict[tuple[object, ...], tuple[Function, Combination]]] = []
     for value in (a, b):
-        options = {_key(value): (_identity, value)}
+        options: dict[tuple[object, ...], tuple[Function, Combination]] = {_key(value): (_identity, value)}
         if len(value.terms) == 1:
             atom, c = value.terms[0]
             if atom.function is not None and atom.argument is not None:
