@@ -201,7 +201,7 @@ class _Fire(nn.Module):
 
 @architecture(
     "squeezenet",
-    inputs=lambda: (torch.zeros(1, 3, 127, 127),),
+    inputs=lambda: (torch.zeros(1, 3, 255, 255),),
     source="Iandola et al., SqueezeNet (arXiv 1602.07360), version 1.1 of the published code",
     period=(None,),
     gradient_period=(16,),
