@@ -179,7 +179,7 @@ def _onnx(request: _Request) -> Loaded:
         free = [i.name for i in proto.input if i.name not in stored and i.name not in named]
         if len(unnamed) > len(free):
             raise InputShapeError(
-                f"--input is given {len(request.inputs)} times; {path} has {len(free) + len(named)} inputs"
+                f"--input is given {len(request.inputs)} times; {path} has {len(free) + len(named)}"
                 f" ({', '.join([*named, *free])})"
             )
         named.update(zip(free, unnamed, strict=False))

@@ -37,6 +37,12 @@ MOST_LAYERS = 40
 """Networks with more layers show only those that do something to a pattern, unless the view is verbose."""
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_LEGEND = {
+    "overlap": "most over fewest writes per output position",
+    "gradient": "most over fewest reads per input position",
+    "period": "of the pattern that a layer creates, in {steps} of the first output",
+    "ripple": "how far the phases of the actual weights differ for a constant (0: not at all)",
+}
 _WEIGHTS = {
     "actual": "the actual ones",
     "ignored": "ignored, structure only",
@@ -93,20 +99,19 @@ def _layers(console: Console, report: Report, verbose: bool) -> None:
     if not shown:
         console.print(Padding(Text("none with spatial meaning" if not report.layers else "none to show"), (0, 2)))
     else:
-        console.print(Padding(_table(shown), (0, 2)))
+        columns = _columns(shown)
+        console.print(Padding(_table(columns), (0, 2)))
         steps = unit(report.model.outputs[0]["shape"]) if report.model.outputs else "samples"
-        legend = (
-            "overlap: most over fewest writes per output position; gradient: the same for reads per input position; "
-            f"period: of the pattern that a layer creates, in {steps} of the first output; "
-            "ripple: how far the phases of the actual weights differ for a constant (0: not at all)"
-        )
-        console.print()
-        console.print(Padding(Text(legend, style="dim"), (0, 2)))
+        legend = "; ".join(f"{name}: {words.format(steps=steps)}" for name, words in _LEGEND.items() if name in columns)
+        if legend:
+            console.print()
+            console.print(Padding(Text(legend, style="dim"), (0, 2)))
     if hidden:
         console.print(Padding(Text("--verbose shows every layer", style="dim"), (0, 2)))
 
 
-def _table(layers: list[LayerResult]) -> Table:
+def _columns(layers: list[LayerResult]) -> dict[str, list[str]]:
+    """The columns of the table; those with nothing to say are left out."""
     columns = {
         "layer": [clean(x.name) for x in layers],
         "op": [x.op for x in layers],
@@ -117,18 +122,20 @@ def _table(layers: list[LayerResult]) -> Table:
         "ripple": [ratio(x.ripple, "inf") for x in layers],
         "role": [x.role + (f" (by {clean(x.removed_by)})" if x.removed_by else "") for x in layers],
     }
+    return {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
+
+
+def _table(columns: dict[str, list[str]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    used = {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
-    numbers = ("overlap", "gradient", "period", "ripple")
-    for name in used:
+    for name in columns:
         # Names may fold anywhere; figures and words of the tool never do.
         table.add_column(
             name,
-            justify="right" if name in numbers else "left",
+            justify="right" if name in _LEGEND else "left",
             overflow="fold",
-            no_wrap=name in numbers or name == "op",
+            no_wrap=name in _LEGEND or name == "op",
         )
-    for row in zip(*used.values(), strict=True):
+    for row in zip(*columns.values(), strict=True):
         table.add_row(*(Text(cell) for cell in row))
     return table
 

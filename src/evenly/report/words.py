@@ -116,6 +116,9 @@ def _outputs(report: Report) -> list[tuple[str, list[str]]]:
     for out in report.outputs:
         steps = unit(shapes.get(out.name, ()))
         lines = []
+        if out.period == 1 and len(shapes.get(out.name, ())) == 2:
+            verdicts.append((f"output {out.name}", ["one value per channel: no positions, so no pattern"]))
+            continue
         if out.period is None:
             lines.append("structure: the period is not known")
         elif period(out.period) == "-":
