@@ -20,7 +20,7 @@ from evenly.graph.builder import Builder, Value
 from evenly.graph.ir import Weight
 from evenly.graph.onnx import constants
 from evenly.graph.onnx.constants import Const, axes_of, normal_axis, reshaped, slices_of, split_sizes
-from evenly.theory.resize import axis_resize
+from evenly.theory.resize import AxisResize, axis_resize
 
 if TYPE_CHECKING:
     from evenly.graph.onnx.nodes import Item
@@ -95,6 +95,10 @@ class Call:
         found = self.array(position, what)
         return None if found is None else [float(v) for v in found.reshape(-1)]
 
+    def parameter(self, position: int) -> Value | None:
+        """An optional parameter of a layer, constant or not."""
+        return None if self.raw(position) is None else self.x(position)
+
     def weight(self, position: int) -> Weight | None:
         """An input that has to be constant, as a weight."""
         found = self.raw(position)
@@ -143,6 +147,11 @@ def reshaped_weight(w: Weight, shape: tuple[int, ...], perm: tuple[int, ...] | N
         return (values if perm is None else values.transpose(perm)).reshape(shape)
 
     return Weight(w.name, shape, w.fixed, None if load is None else read)
+
+
+def _value(c: Call, w: Weight | None) -> Value | None:
+    """A weight as the builder takes it."""
+    return None if w is None else c.b.constant(w.name, w)
 
 
 def _scaled(w: Weight | None, factor: float) -> Weight | None:
@@ -200,12 +209,12 @@ def _padding(
     return tuple(result)
 
 
-def _kernel(c: Call, x: Value, w: Weight) -> tuple[int, ...]:
-    if len(w.shape) != len(x.shape) or len(w.shape) < 3:
+def _kernel(c: Call, x: Value, shape: Sequence[int]) -> tuple[int, ...]:
+    if len(shape) != len(x.shape) or len(shape) < 3:
         raise FormatError(
-            f"{c.item.label}: weight {list(w.shape)} does not fit the input {list(x.shape)}; check the input shapes"
+            f"{c.item.label}: weight {list(shape)} does not fit the input {list(x.shape)}; check the input shapes"
         )
-    return w.shape[2:]
+    return tuple(shape[2:])
 
 
 def _is_fir(const: Value | Const | None, groups: int, channels: int) -> bool:
@@ -218,22 +227,24 @@ def _is_fir(const: Value | Const | None, groups: int, channels: int) -> bool:
 
 @_op("Conv", "ConvInteger", "QLinearConv")
 def _conv(c: Call) -> Result:
-    quantised = {"QLinearConv": 3, "ConvInteger": 1}.get(c.item.op, 1)
-    x = c.x()
-    w = _dequantised_weight(c, quantised)
-    bias = _dequantised_bias(c) if c.item.op == "QLinearConv" else (None if c.item.op == "ConvInteger" else c.weight(2))
-    kernel = _kernel(c, x, w)
+    place = 3 if c.item.op == "QLinearConv" else 1
+    x, stored = c.x(), c.need(place)
+    bias = {"Conv": lambda: c.parameter(2), "QLinearConv": lambda: _value(c, _dequantised_bias(c))}.get(c.item.op)
+    kernel = _kernel(c, x, stored.shape)
     rank, groups = len(kernel), c.item.integer("group", 1)
     stride, dilation = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
-    if groups < 1 or x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
+    if groups < 1 or x.shape[1] != stored.shape[1] * groups or stored.shape[0] % groups:
         raise FormatError(
-            f"{c.item.label}: weight {list(w.shape)} with {groups} groups does not fit {x.shape[1]} channels; check "
-            "the input shapes"
+            f"{c.item.label}: weight {list(stored.shape)} with {groups} groups does not fit {x.shape[1]} channels; "
+            "check the input shapes"
         )
     padding = _padding(c, x.shape[2:], kernel, stride, dilation)
-    w = replace(w, fixed=_is_fir(c.raw(quantised), groups, x.shape[1]))
+    fixed = _is_fir(stored, groups, x.shape[1])
+    w = _value(c, replace(_dequantised_weight(c, place), fixed=fixed)) if isinstance(stored, Const) else stored
+    assert w is not None
     return c.b.conv(
-        x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, name=c.name("conv")
+        x, w, bias() if bias else None, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        name=c.name("conv"),
     )  # fmt: skip
 
 
@@ -284,13 +295,13 @@ def _dequantised_bias(c: Call) -> Weight | None:
 
 @_op("ConvTranspose")
 def _conv_transpose(c: Call) -> Result:
-    x, w, bias = c.x(), weight(_constant(c, 1)), c.weight(2)
-    kernel = _kernel(c, x, w)
+    x, stored = c.x(), c.need(1)
+    kernel = _kernel(c, x, stored.shape)
     rank, groups = len(kernel), c.item.integer("group", 1)
-    if groups < 1 or x.shape[1] != w.shape[0] or w.shape[0] % groups:
+    if groups < 1 or x.shape[1] != stored.shape[0] or stored.shape[0] % groups:
         raise FormatError(
-            f"{c.item.label}: weight {list(w.shape)} with {groups} groups does not fit {x.shape[1]} channels; check "
-            "the input shapes"
+            f"{c.item.label}: weight {list(stored.shape)} with {groups} groups does not fit {x.shape[1]} channels; "
+            "check the input shapes"
         )
     stride, dilation = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
     extra = _spatial(c, "output_padding", rank, 0)
@@ -312,14 +323,20 @@ def _conv_transpose(c: Call) -> Result:
             padding.append(_halves(total, auto == "SAME_UPPER") if total >= 0 else (0, total))
     else:
         padding = list(_pads(c, rank)) if auto in ("NOTSET", "") else [(0, 0)] * rank
-    w = replace(w, fixed=_is_fir(c.raw(1), groups, x.shape[1]) and w.shape[1] == 1)
+    fixed = _is_fir(stored, groups, x.shape[1]) and stored.shape[1] == 1
+    w = _value(c, weight(stored, fixed)) if isinstance(stored, Const) else stored
+    assert w is not None
     return c.b.conv_transpose(
-        x, w, bias, stride=stride, padding=tuple(padding), dilation=dilation, output_padding=extra, groups=groups,
+        x, w, c.parameter(2), stride=stride, padding=tuple(padding), dilation=dilation, output_padding=extra, groups=groups,
         name=c.name("conv_transpose"),
     )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------- matrix products
+
+
+def _times_matrix(c: Call, x: Value, matrix: Weight, bias: Weight | None) -> Value:
+    return c.b.linear(x, c.b.constant(matrix.name, matrix), _value(c, bias), name=c.name("linear"))
 
 
 @_op("Linear", domain="evenly")
@@ -329,7 +346,7 @@ def _linear(c: Call) -> Result:
         raise FormatError(
             f"{c.item.label}: weight {list(w.shape)} does not fit {x.shape[-1]} channels; check the input shapes"
         )
-    return c.b.linear(x, reshaped_weight(w, w.shape[::-1], (1, 0)), c.weight(2), name=c.name("linear"))
+    return _times_matrix(c, x, reshaped_weight(w, w.shape[::-1], (1, 0)), c.weight(2))
 
 
 @_op("MatMul", "MatMulInteger", "QLinearMatMul")
@@ -339,7 +356,7 @@ def _matmul(c: Call) -> Result:
     constants.matmul_shape(a.shape, b.shape, c.item.label)
     if isinstance(b, Const) and len(b.shape) == 2:
         w = _dequantised_weight(c, second)
-        return c.b.linear(c.x(), reshaped_weight(w, w.shape[::-1], (1, 0)), None, name=c.name("linear"))
+        return _times_matrix(c, c.x(), reshaped_weight(w, w.shape[::-1], (1, 0)), None)
     return c.b.matmul(c.x(), c.x(second), name=c.name("matmul"))
 
 
@@ -370,7 +387,7 @@ def _gemm(c: Call) -> Result:
         if absorbed and isinstance(shift, Const):
             bias = _scaled(reshaped_weight(weight(shift), (matrix.shape[0],)), beta)
         scaled = _scaled(matrix, alpha)
-        y = c.b.linear(x, cast("Weight", scaled), bias, name=c.name("linear"))
+        y = _times_matrix(c, x, cast("Weight", scaled), bias)
         if shift is not None and not absorbed:
             y = c.b.elementwise("add", y, _times(c, c.x(2), beta), name=c.name("add"))
         return y
@@ -453,6 +470,7 @@ def _softmax(c: Call) -> Result:
 
 # ------------------------------------------------------------------------------------------------------ interpolation
 
+IDENTITY = AxisResize(1, 1, (((0, 1.0),),))
 _MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "trilinear": "linear", "cubic": "cubic"}
 _MODE_NAMES = {
     "nearest": ("nearest",) * 4,
@@ -482,9 +500,8 @@ def _resize(c: Call) -> Result:
         if roi != [0.0] * len(dims) + [1.0] * len(dims):
             raise NotConstantError("it crops while it resizes (tf_crop_and_resize)")
         coordinate = "align_corners"  # with the whole picture as region the two formulas are the same
-    axes: list[Any] = []
-    out: list[int] = []
-    touched: list[int] = []
+    axes: dict[int, AxisResize] = {}
+    out: dict[int, int] = {}
     for d, scale, size in zip(dims, scales, sizes, strict=True):
         if size < 1:
             raise FormatError(
@@ -492,21 +509,28 @@ def _resize(c: Call) -> Result:
             )
         if size == x.shape[d] and scale in (None, 1.0):
             continue
-        touched.append(d)
-        out.append(size)
-        axes.append(
-            axis_resize(
-                x.shape[d], size, mode, scale=scale, coordinate=coordinate, nearest=nearest,
-                cubic_a=c.item.number("cubic_coeff_a", -0.75), exclude_outside=bool(c.item.integer("exclude_outside")),
-                antialias=bool(c.item.integer("antialias")),
-            )
+        out[d] = size
+        axes[d] = axis_resize(
+            x.shape[d], size, mode, scale=scale, coordinate=coordinate, nearest=nearest,
+            cubic_a=c.item.number("cubic_coeff_a", -0.75), exclude_outside=bool(c.item.integer("exclude_outside")),
+            antialias=bool(c.item.integer("antialias")),
         )  # fmt: skip
-    if not touched:
+    if not axes:
         return x
-    return _at_the_end(
-        c, x, touched,
-        lambda v: c.b.resize(v, axes, _MODE_NAMES[mode][min(len(touched), 3)], out, name=c.name("interpolate")),
-    )  # fmt: skip
+    # The builder resizes the dimensions after the second: others are moved there.
+    perm = [*(d for d in range(rank) if d not in axes), *axes]
+    if perm[2:] != list(range(2, rank)):
+        x = c.b.permute(x, perm)
+    else:
+        perm = list(range(rank))
+    y = c.b.resize(
+        x,
+        [axes.get(d, IDENTITY) for d in perm[2:]],
+        _MODE_NAMES[mode][min(len(axes), 3)],
+        [out.get(d, n) for d, n in zip(perm[2:], x.shape[2:], strict=True)],
+        name=c.name("interpolate"),
+    )
+    return y if perm == list(range(rank)) else c.b.permute(y, [int(i) for i in np.argsort(perm)])
 
 
 def _resize_targets(
@@ -537,16 +561,6 @@ def _resize_targets(
     return list(scales), [floor(float(np.float32(shape[d]) * np.float32(s))) for d, s in zip(dims, scales, strict=True)]
 
 
-def _at_the_end(c: Call, x: Value, dims: Sequence[int], act: Callable[[Value], Value]) -> Value:
-    """Act on some dimensions as the last ones, as PyTorch counts them."""
-    rank = len(x.shape)
-    perm = [d for d in range(rank) if d not in dims] + list(dims)
-    if perm == list(range(rank)):
-        return act(x)
-    y = act(c.b.permute(x, tuple(perm)))
-    return c.b.permute(y, tuple(int(i) for i in np.argsort(perm)))
-
-
 @_op("DepthToSpace")
 def _depth_to_space(c: Call) -> Result:
     x, r = c.x(), _block(c)
@@ -559,10 +573,8 @@ def _space_to_depth(c: Call) -> Result:
     x, r = c.x(), _block(c)
     if len(x.shape) != 4 or x.shape[2] % r or x.shape[3] % r:
         raise FormatError(f"{c.item.label}: blocks of {r} do not fit the input {list(x.shape)}; check the input shapes")
-    n, ch, h, w = x.shape
-    # The block comes before the channels (DCR): y[n, (i, j, c), h, w] = x[n, c, h r + i, w r + j].
-    y = c.b.permute(c.b.reshape(x, (n, ch, h // r, r, w // r, r)), (0, 3, 5, 1, 2, 4))
-    return c.b.reshape(y, (n, ch * r * r, h // r, w // r))
+    # The block comes before the channels.
+    return c.b.pixel_unshuffle(x, (r, r), "DCR", name=c.name("pixel_unshuffle"))
 
 
 def _block(c: Call) -> int:
@@ -660,8 +672,7 @@ def _arg(c: Call) -> Result:
 @_op("Identity", "Dropout", "Cast", "CastLike", "QuantizeLinear", "DequantizeLinear", "StopGradient")
 def _identity(c: Call) -> Result:
     # A quantised tensor stands for the real numbers that it encodes, so that the two steps of a pair do nothing here.
-    first = c.need(0)
-    return [first] * max(len(c.item.outputs), 1)
+    return c.need(0)
 
 
 @_op("Reshape")
@@ -768,7 +779,7 @@ def _gather(c: Call) -> Result:
     data, index = c.need(0), c.need(1)
     if isinstance(data, Const) and not isinstance(index, Const):
         if len(data.shape) == 2 and c.item.integer("axis") in (0, -2):
-            return c.b.embedding(index, weight(data), name=c.name("embedding"))
+            return c.b.embedding(index, c.x(0), name=c.name("embedding"))
         raise NotConstantError("it looks values up in a table by the data")
     x = c.x()
     dim = normal_axis(c.item.integer("axis"), len(x.shape), c.item.label)
@@ -975,7 +986,7 @@ def _prelu(c: Call) -> Result:
     channels = x.shape[1] if len(x.shape) > 1 else x.shape[0]
     if slope.size not in (1, channels):
         raise NotConstantError("its slope differs from position to position")
-    return c.b.pointwise(x, "prelu", (), reshaped_weight(weight(slope), (slope.size,)), name=c.name("prelu"))
+    return c.b.pointwise(x, "prelu", (), _value(c, reshaped_weight(weight(slope), (slope.size,))), name=c.name("prelu"))
 
 
 @_op("Clip")
@@ -1017,7 +1028,7 @@ def _batch_norm(c: Call) -> Result:
     for w in parameters:
         if w is None or prod(w.shape) != channels:
             raise FormatError(f"{c.item.label}: its parameters do not fit {channels} channels; check the input shapes")
-    scale, shift, mean, var = parameters
+    scale, shift, mean, var = (_value(c, _flat(w)) for w in parameters)
     return c.b.batch_norm(
         x, scale, shift, mean, var, _decimal(c.item.number("epsilon", 1e-5)), training=training or c.training,
         name=c.name("batch_norm"),
@@ -1034,7 +1045,7 @@ def _instance_norm(c: Call) -> Result:
     dims = tuple(range(2, len(x.shape)))
     scale, shift = _unless(c, 1, 1.0), _unless(c, 2, 0.0)
     return c.b.normalize(
-        x, "instance", groups=1, dims=dims, eps=_decimal(c.item.number("epsilon", 1e-5)), weight=scale, bias=shift,
+        x, "instance", groups=1, dims=dims, eps=_decimal(c.item.number("epsilon", 1e-5)), weight=_value(c, scale), bias=_value(c, shift),
         name=c.name("instance_norm"),
     )  # fmt: skip
 
@@ -1062,7 +1073,7 @@ def _group_normalization(c: Call) -> Result:
         scale, shift = (_repeated(w, x.shape[1] // groups) for w in (scale, shift))
     return c.b.normalize(
         x, "group", groups=groups, dims=tuple(range(2, len(x.shape))), eps=_decimal(c.item.number("epsilon", 1e-5)),
-        weight=scale, bias=shift, name=c.name("group_norm"),
+        weight=_value(c, scale), bias=_value(c, shift), name=c.name("group_norm"),
     )  # fmt: skip
 
 
@@ -1094,7 +1105,7 @@ def _group_norm_idiom(c: Call) -> Result:
         return y
     y = c.b.normalize(
         x, "group", groups=groups, dims=tuple(range(2, len(x.shape))), eps=_decimal(c.item.number("eps", 1e-5)),
-        weight=_flat(c.weight(1)), bias=_flat(c.weight(2)), name=c.name("group_norm"),
+        weight=_value(c, _flat(c.weight(1))), bias=_value(c, _flat(c.weight(2))), name=c.name("group_norm"),
     )  # fmt: skip
     out = reshaped(middle, after.reshape(-1).tolist(), False, c.item.label)
     return y if out == x.shape else c.b.reshape(y, out)
@@ -1132,7 +1143,7 @@ def _normalized(c: Call, x: Value, kind: str, dims: tuple[int, ...], eps: float,
             loose.append((join, position))
     label = {"layer": "layer_norm", "rms": "rms_norm", "l2": "normalize"}[kind]
     y = c.b.normalize(
-        x, kind, groups=1, dims=dims, eps=_decimal(eps), weight=weights[0], bias=weights[1], name=c.name(label)
+        x, kind, groups=1, dims=dims, eps=_decimal(eps), weight=_value(c, weights[0]), bias=_value(c, weights[1]), name=c.name(label)
     )  # type: ignore[arg-type]  # fmt: skip
     for join, position in loose:
         y = c.b.elementwise(join, y, c.x(position), name=c.name(join))  # type: ignore[arg-type]
@@ -1168,8 +1179,7 @@ def _mvn(c: Call) -> Result:
 @_op("GridSample")
 def _grid_sample(c: Call) -> Result:
     x, grid = c.x(0), c.x(1)
-    shape = (*x.shape[:2], *grid.shape[1:-1])
-    return c.b.warp(x, grid, shape, c.item.text("mode", "linear"), name=c.name("grid_sample"))
+    return c.b.warp(x, grid, c.item.text("mode", "linear"), name=c.name("grid_sample"))
 
 
 @_op("Col2Im")
@@ -1178,7 +1188,7 @@ def _col2im(c: Call) -> Result:
     image, block = (tuple(int(n) for n in c.numbers(i, "sizes") or ()) for i in (1, 2))
     rank = len(block)
     return c.b.fold(
-        x, out_sizes=image, kernel=block, stride=_spatial(c, "strides", rank, 1), padding=_pads(c, rank),
+        x, output_size=image, kernel=block, stride=_spatial(c, "strides", rank, 1), padding=_pads(c, rank),
         dilation=_spatial(c, "dilations", rank, 1), name=c.name("fold"),
     )  # fmt: skip
 

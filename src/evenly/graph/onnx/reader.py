@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import onnx.shape_inference
-from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto
+from onnx import GraphProto, TensorProto, TypeProto, ValueInfoProto
 
 from evenly.errors import EvenlyError, FormatError, InputShapeError, ParameterError
-from evenly.graph.builder import Builder, Value
+from evenly.graph.builder import Builder, Value, build_graph
+from evenly.graph.layout import LayoutError
 from evenly.graph.onnx import operators
 from evenly.graph.onnx.constants import Const, fold
 from evenly.graph.onnx.files import DIM_LIMIT, Tensor, graph_tensors, load_model, numpy_dtype, tensor
@@ -69,7 +70,6 @@ class _File:
     """What every attempt to translate shares."""
 
     path: Path
-    model: ModelProto
     opset: int
     items: list[Item]
     consts: dict[str, Const]
@@ -77,7 +77,8 @@ class _File:
     outputs: list[ValueInfoProto]
     declared: dict[str, TypeProto]
     stored: int
-    uses: Counter[str] = field(default_factory=Counter)
+    scopes: dict[int, Scope | None]
+    owners: dict[int, str]
 
 
 def read_onnx(
@@ -111,7 +112,7 @@ def read_onnx(
     for guess in GUESSES:
         shapes, open_sizes = _bind(file, given, guess)
         try:
-            return _retry(lambda roles, shapes=shapes: _Translator(file, shapes, use_weights, training, roles).run())
+            return build_graph(lambda roles, sizes=shapes: _Translator(file, sizes, use_weights, training, roles).run())  # type: ignore[misc]
         except FormatError as error:
             first = first or error
             if not open_sizes:
@@ -143,9 +144,9 @@ def _open(path: Path) -> _File:
     stored = sum(c.nbytes for c in consts.values())
     items = [item(node, i) for i, node in enumerate(graph.node)]
     items = _simplified(items, consts, path, opset, stored, [v.name for v in graph.output], {i.name for i in inputs})
-    file = _File(path, model, opset, items, consts, inputs, list(graph.output), declared, stored)
-    file.uses.update(name for it in items for name in it.inputs)
-    return file
+    scopes = {id(it): scope_of(it) for it in items}
+    owners = _owners(items, consts)
+    return _File(path, opset, items, consts, inputs, list(graph.output), declared, stored, scopes, owners)
 
 
 def _declared(value: ValueInfoProto, path: Path) -> _Input:
@@ -409,8 +410,8 @@ class _Translator:
         self.builder = Builder(str(file.path), training=training, use_weights=use_weights, roles=roles)
         self.held: dict[str, Held] = {}
         self.codes: dict[str, int] = {i.name: i.code for i in file.inputs}
-        self.scopes = {id(it): scope_of(it) for it in file.items}
-        self.owners = _owners(file, self.scopes)
+        self.scopes = dict(file.scopes)
+        self.owners = file.owners
 
     def run(self) -> Graph:
         for declared, shape in zip(self.file.inputs, self.shapes, strict=True):
@@ -454,6 +455,8 @@ class _Translator:
                 return self._keep(it, folded)
         if it.op == "If" and not it.domain and isinstance(args[0], Const) and args[0].size == 1 and args[0].known:
             return self._branch(it, bool(args[0].array().reshape(-1)[0]), depth)
+        if it.op == "MaxUnpool":
+            args[1] = None  # the positions that its pooling remembered: where they are does not matter
         opaque = next((a for a in args if isinstance(a, _Opaque)), None)
         if opaque is not None:
             sources = [
@@ -467,7 +470,7 @@ class _Translator:
             call = Call(it, known, self.file.opset, self.builder, lambda label: self._name(it, label), self.training)
             try:
                 result = handler(call)
-            except NotConstantError as problem:
+            except (NotConstantError, LayoutError) as problem:
                 reason = str(problem)
             else:
                 if isinstance(result, Value | Const):
@@ -577,17 +580,18 @@ class _Translator:
         return f"{scope.module}:{label}" if scope.module else label
 
 
-def _owners(file: _File, scopes: Mapping[int, Scope | None]) -> dict[int, str]:
+def _owners(items: Sequence[Item], consts: Mapping[str, Const]) -> dict[int, str]:
     """The module whose weight a node reads, where the name of the initialiser tells it.
 
     Exporters store equal tensors once, so an initialiser that several nodes read names none of them; the scope does.
     """
+    uses = Counter(name for it in items for name in it.inputs)
     owners = {}
-    for it in file.items:
+    for it in items:
         for name in it.inputs[1:]:
-            const = file.consts.get(name)
-            module = module_of_weight(const.root or const.name) if const is not None else ""
-            if module and file.uses[name] == 1:
+            const = consts.get(name)
+            module = "" if const is None else module_of_weight(const.name) or module_of_weight(const.root)
+            if module and uses[name] == 1:
                 owners[id(it)] = module
                 break
     return owners
