@@ -1,1121 +1,1236 @@
-"""Tensor-level operations in, nodes of the graph out.
+"""From tensor-level calls to the graph: what both readers build with.
 
-Readers translate foreign operators, one by one, into calls of a :class:`Builder` with the tensors' own dimensions; the
-builder keeps the layout (:mod:`evenly.graph.dims`) and emits nodes only where something happens to a field.
+A reader translates a foreign operator into a call on tensors as PyTorch counts their dimensions. The builder knows
+which part of a field every dimension runs through (:mod:`evenly.graph.layout`), so that reshapes and transposes cost
+nothing until an operation asks for a form. Then what moved between channels and lattice becomes a node: a lattice
+dimension with a channel digit inside is a pixel shuffle, a channel dimension with the inner digit of an axis a pixel
+unshuffle, channels where a lattice should be a birth, and so on. What fits no form becomes
+:class:`evenly.graph.ir.Unknown` with the reason.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
-from math import prod, sqrt
-from typing import Any, Concatenate, Literal, ParamSpec, cast
+from math import ceil, floor, log, prod
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from evenly.errors import FormatError
+from evenly.errors import ModelError
 from evenly.graph import ir
-from evenly.graph.dims import Dim, Factor, LayoutError, Relayout, Role, Value, permuted, refine, reshaped
-from evenly.theory.resize import AxisResize
+from evenly.graph.ir import AxisResize, Graph, Node, Op, Weight
+from evenly.graph.layout import BATCH, CHANNEL, KEY, SPREAD, Digit, Dim, LayoutError, joined, refined, regrouped
 
-__all__ = ["Builder", "Relayout", "Value", "build_graph"]
+__all__ = ["Builder", "Relayout", "Value", "read_with_roles"]
 
+Role = Literal["batch", "channel", "lattice"]
 Roles = Mapping[tuple[int, int], Role]
-Pairs = Sequence[tuple[int, int]]
-JoinKind = Literal["add", "sub", "mul", "div", "max", "min", "pow"]
+Shape = tuple[int, ...]
+Array = NDArray[Any]
+Pair = tuple[int, int]
 
-MOST_READINGS = 8
-"""How often a reading starts again when an input's dimensions turn out to mean something else."""
-
-MOST_REPEATS = 64
-"""Channels are repeated explicitly up to this many times."""
+MAX_READINGS = 24
+USUAL: Mapping[int, Role] = {0: "batch", 1: "channel"}
 
 
-def build_graph(make: Callable[[Roles], ir.Graph]) -> ir.Graph:
-    """Read a network, starting again with corrected roles of the inputs' dimensions where they are contradicted.
+class Relayout(Exception):  # noqa: N818 - a message to the reader, no error
+    """A dimension of an input plays another role than assumed: read again with it."""
+
+    def __init__(self, index: int, dim: int, role: Role) -> None:
+        super().__init__(f"input {index}, dimension {dim}: {role}")
+        self.index, self.dim, self.role = index, dim, role
+
+
+class _RefusedError(Exception):
+    """No form of the graph says what the operation does."""
+
+
+def read_with_roles(read: Callable[[Roles], Graph]) -> Graph:
+    """Read with the usual roles of input dimensions, again with better ones where the network contradicts them.
 
     Args:
-        make: Reads the network with the given roles.
-
-    Raises:
-        FormatError: If the demands on the inputs' dimensions contradict each other.
+        read: Reads the network with given roles, by (input, dimension).
     """
     roles: dict[tuple[int, int], Role] = {}
-    for _ in range(MOST_READINGS):
+    for _ in range(MAX_READINGS):
         try:
-            return make(roles)
-        except Relayout as found:
-            if all(roles.get(place) == role for place, role in found.roles.items()):
-                break
-            roles.update(found.roles)
-    raise FormatError(
-        "the network uses the same input dimension as channels and as positions; "
-        "evenly needs inputs whose dimensions have one meaning each: check the parts of the network one by one"
+            return read(roles)
+        except Relayout as wish:
+            roles[wish.index, wish.dim] = wish.role
+    raise ModelError(
+        f"the roles of the input dimensions do not settle ({roles}); expected batch, channels and positions to be told "
+        "apart; report this network"
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _Field:
-    """A value in the form that an operation asked for.
-
-    Attributes:
-        value: The value, its channels in order.
-        places: For every lattice dimension of the operation, the node's axes in it, outermost first.
-        repeats: Channel factors in batch dimensions; they stand first in the channel order.
-    """
-
-    value: Value
-    places: tuple[tuple[int, ...], ...]
-    repeats: tuple[Factor, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Scores:
-    """Attention scores: every query position against every key position."""
+class Scores:
+    """Products of queries and keys, until it is known what becomes of them."""
 
     query: Value
     key: Value
-    heads: tuple[Factor, ...]
     scale: float = 1.0
     biased: bool = False
-    normalised: bool = False
+    softmax: bool = False
 
 
-P = ParamSpec("P")
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the network.
+
+    Attributes:
+        shape: Its shape.
+        node: Index of the node that holds the field; -1 for constants and scores.
+        dims: What its dimensions run through.
+        weight: For constants, the values.
+        number: For constants that are one known number, that number.
+        scores: For attention scores.
+    """
+
+    shape: Shape
+    node: int = -1
+    dims: tuple[Dim, ...] = ()
+    weight: Weight | None = None
+    number: float | None = None
+    scores: Scores | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it depends on no input."""
+        return self.weight is not None
+
+    def array(self) -> Array | None:
+        """The values of a constant, where they are known."""
+        if self.weight is None or not self.weight.known:
+            return None
+        return self.weight.values().reshape(self.shape)
 
 
-def _layout(operator: str) -> Callable[..., Any]:
-    """Turn an arrangement without an entry into an explicit unknown of the right shape."""
+@dataclass(frozen=True)
+class _Origin:
+    """The input that a node's positions and channels are those of, and the dimension for every kind of digit."""
 
-    def wrap(
-        method: Callable[Concatenate[Builder, Value, P], Value],
-    ) -> Callable[Concatenate[Builder, Value, P], Value]:
-        @wraps(method)
-        def inner(self: Builder, x: Value, /, *args: P.args, **kwargs: P.kwargs) -> Value:
-            count = len(self.nodes)
-            try:
-                return method(self, x, *args, **kwargs)
-            except LayoutError as error:
-                del self.nodes[count:]
-                others = [a for a in (*args, *kwargs.values()) if isinstance(a, Value)]
-                shape = _SHAPES[method.__name__](x, *args, **kwargs)
-                name = cast("str | None", kwargs.get("name"))
-                return self.unknown(operator, [x, *others], shape, str(error), name=name or self.near(x))
+    index: int
+    dims: Mapping[int, int]
 
-        return inner
 
-    return wrap
+def _mapped(weight: Weight, shape: Shape, change: Callable[[Array], Array]) -> Weight:
+    """A weight whose values are computed from another one's when they are asked for."""
+    load = weight.load
+    return Weight(weight.name, shape, weight.fixed, None if load is None else (lambda: change(np.asarray(load()))))
+
+
+def _reshaped(weight: Weight, shape: Shape) -> Weight:
+    return weight if weight.shape == shape else _mapped(weight, shape, lambda a: a.reshape(shape))
+
+
+def _literal(name: str, values: Callable[[], Array], shape: Shape) -> Weight:
+    return Weight(name, shape, True, values)
+
+
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "pow": np.power,
+}
+_NEUTRAL: dict[str, float] = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "pow": 1.0}
+_POWERS = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
+_EXACT_REDUCTIONS = {"mean": "average", "max": "max"}
 
 
 class Builder:
-    """Collects the nodes of one network.
+    """Collects nodes; see the module for how.
 
     Args:
-        source: What is read, for people.
+        source: Where the network comes from, for people.
         training: Whether it is read in training mode.
-        use_weights: Whether the values of trained weights may be read; fixed filters always may.
-        roles: Corrected roles of input dimensions, see :func:`build_graph`.
+        use_weights: Whether the values of trained weights count; those of fixed ones always do.
+        roles: Roles of input dimensions that are not the usual ones, by (input, dimension).
     """
 
     def __init__(
         self, source: str, *, training: bool = False, use_weights: bool = True, roles: Roles | None = None
     ) -> None:
-        self.source = source
-        self.training = training
-        self.use_weights = use_weights
-        self.roles = roles or {}
-        self.nodes: list[ir.Node] = []
-        self._inputs: list[tuple[int, tuple[int, ...], str]] = []
-        self._outputs: list[tuple[int, tuple[int, ...]]] = []
+        self.source, self.training, self.use_weights = source, training, use_weights
+        self.roles: dict[tuple[int, int], Role] = dict(roles or {})
+        self.nodes: list[Node] = []
+        self._origins: dict[int, _Origin] = {}
+        self._inputs: list[int] = []
+        self._input_shapes: list[Shape] = []
+        self._dtypes: list[str] = []
+        self._outputs: list[int] = []
+        self._output_shapes: list[Shape] = []
+        self._names: dict[str, int] = {}
 
-    # values
+    # ------------------------------------------------------------------------------------------------- foundations
 
-    def input(self, name: str, shape: Sequence[int], dtype: str) -> Value:
-        """An input of the network.
+    def _unique(self, name: str) -> str:
+        """Repeated calls of one layer get ``#2``, ``#3``, ..."""
+        count = self._names[name] = self._names.get(name, 0) + 1
+        return name if count == 1 else f"{name}#{count}"
 
-        Dimensions are taken for (batch, channels, lattice...), two of them for (batch, channels), of integers for
-        (batch, positions), until an operation says otherwise.
-        """
-        place = len(self._inputs)
-        default: list[Role] = _default_roles(len(shape))
-        if len(shape) == 2 and "int" in dtype:
-            default = ["batch", "lattice"]
-        factors = [
-            Factor(size, self.roles.get((place, dim), default[dim]), (place, dim)) for dim, size in enumerate(shape)
-        ]
-        axes = tuple((f,) for f in factors if f.role == "lattice")
-        channels = tuple(f for f in factors if f.role == "channel" and f.size > 1)
-        index = self._emit(name, ir.Input(), (), prod(f.size for f in channels), [f.size for (f,) in axes])
-        self._inputs.append((index, tuple(shape), dtype))
-        dims = tuple(Dim((f,)) if f.size > 1 or f.role == "lattice" else Dim() for f in factors)
-        return Value(dims, index, channels, axes)
-
-    def constant(self, name: str, values: ArrayLike | ir.Weight, fixed: bool = False) -> Value:
-        """A constant: weights, buffers, literals."""
-        if isinstance(values, ir.Weight):
-            weight = values
-        else:
-            array = np.asarray(values)
-            weight = ir.Weight(name, array.shape, fixed, lambda: array)
-        if not (self.use_weights or weight.fixed) and weight.load is not None:
-            weight = replace(weight, load=None)
-        return Value((), weight=weight)
-
-    def scalar(self, number: float) -> Value:
-        """A literal number."""
-        return self.constant("", np.float64(number), fixed=True)
-
-    def noise(self, shape: Sequence[int], *, name: str) -> Value:
-        """Random numbers drawn at every call."""
-        return self._source("noise", None, tuple(shape), name, lattice=range(2, len(shape)))
-
-    def near(self, x: Value) -> str:
-        """A name for something that happens next to a value."""
-        return self.nodes[x.node].name if x.node is not None else "constant"
-
-    def _emit(self, name: str, op: ir.Op, inputs: Sequence[int], channels: int, sizes: Sequence[int]) -> int:
-        self.nodes.append(ir.Node(name, op, tuple(inputs), int(channels), tuple(int(s) for s in sizes)))
+    def _emit(self, name: str, op: Op, inputs: Iterable[int], channels: int, sizes: Iterable[int]) -> int:
+        self.nodes.append(Node(name, op, tuple(inputs), int(channels), tuple(int(s) for s in sizes)))
         return len(self.nodes) - 1
 
-    def _after(self, x: Value, op: ir.Op, name: str, more: Sequence[int] = ()) -> Value:
-        """The same layout after an operation that keeps channels and positions."""
-        assert x.node is not None
-        before = self.nodes[x.node]
-        return replace(x, node=self._emit(name, op, (x.node, *more), before.channels, before.sizes))
+    def _after(self, v: Value, suffix: str) -> str:
+        """Name for what a layout makes of a value: its layer's, with a suffix."""
+        return self._unique(f"{self.nodes[v.node].name.split('#')[0]}:{suffix}")
 
-    def _source(
-        self,
-        kind: Literal["constant", "position", "noise"],
-        weight: ir.Weight | None,
-        shape: tuple[int, ...],
-        name: str,
-        *,
-        lattice: Sequence[int],
-    ) -> Value:
-        """A value that does not come from an input, laid out like an input."""
-        factors = [
-            Factor(n, "lattice" if i in lattice else "batch" if i == 0 else "channel") for i, n in enumerate(shape)
+    def _keep_origin(self, new: int, old: int) -> None:
+        if old in self._origins:
+            self._origins[new] = self._origins[old]
+
+    def _same(self, v: Value, name: str, op: Op, extra: Iterable[int] = ()) -> Value:
+        """A node of the same form."""
+        node = self.nodes[v.node]
+        new = self._emit(name, op, (v.node, *extra), node.channels, node.sizes)
+        self._keep_origin(new, v.node)
+        return replace(v, node=new)
+
+    def _try(self, operator: str, name: str, inputs: Sequence[Value], shape: Shape, act: Callable[[], Value]) -> Value:
+        """What the operation means, or an unknown with the reason why nobody can say."""
+        if all(n > 0 for n in shape):
+            mark = len(self.nodes)
+            names = dict(self._names)
+            try:
+                return act()
+            except (_RefusedError, LayoutError) as problem:
+                reason = str(problem)
+                if all(mark > o for o in self._outputs):
+                    del self.nodes[mark:]
+                    self._names = names
+                    self._origins = {k: o for k, o in self._origins.items() if k < mark}
+        else:
+            reason = "it makes an empty tensor"
+        return self._unknown(operator, inputs, shape, reason, name)
+
+    def _visible(self, weight: Weight | None) -> Weight | None:
+        """The weight as far as its values count."""
+        if weight is None or self.use_weights or weight.fixed or weight.load is None:
+            return weight
+        return replace(weight, load=None)
+
+    # ------------------------------------------------------------------------------------------- inputs, constants
+
+    def _role(self, index: int, rank: int) -> list[Role]:
+        wished = {d: r for (i, d), r in self.roles.items() if i == index}
+        usual: list[Role] = [USUAL.get(d, "lattice") for d in range(rank)]
+        if "channel" in wished.values() or wished.get(1) == "lattice":
+            usual = ["lattice" if d else "batch" for d in range(rank)]
+        return [wished.get(d, r) for d, r in enumerate(usual)]
+
+    def input(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Value:
+        """An input of the network."""
+        index, shape = len(self._inputs), tuple(int(n) for n in shape)
+        roles = self._role(index, len(shape))
+        sizes: list[int] = []
+        dims: list[Dim] = []
+        places: dict[int, int] = {}
+        channels = 1
+        for d, (role, n) in enumerate(zip(roles, shape, strict=True)):
+            if role == "lattice":
+                places[len(sizes)] = d
+                dims.append(Dim((Digit(len(sizes), n),)))
+                sizes.append(n)
+            else:
+                kind = CHANNEL if role == "channel" else BATCH
+                places[kind] = d
+                channels = n if role == "channel" else channels
+                dims.append(Dim(joined([Digit(kind, n)])))
+        node = self._emit(self._unique(name), ir.Input(), (), channels, sizes)
+        self._origins[node] = _Origin(index, places)
+        self._inputs.append(node)
+        self._input_shapes.append(shape)
+        self._dtypes.append(dtype)
+        return Value(shape, node, tuple(dims))
+
+    def constant(self, name: str, value: Weight | Array, fixed: bool = False) -> Value:
+        """A tensor that depends on no input; a weight, or values that count as fixed if asked."""
+        if not isinstance(value, Weight):
+            array = np.asarray(value)
+            value = Weight(name, array.shape, fixed, lambda: array)
+        number = None
+        if value.fixed and value.known and prod(value.shape) == 1:
+            number = float(value.values().reshape(()))
+        return Value(value.shape, weight=self._visible(value), number=number)
+
+    def scalar(self, x: float) -> Value:
+        """A number."""
+        return Value((), weight=Weight(str(x), (), True, lambda: np.asarray(x, np.float64)), number=float(x))
+
+    def noise(self, shape: Sequence[int], *, name: str) -> Value:
+        """Random numbers, drawn at every call."""
+        return self._source(tuple(shape), ir.Source("noise"), self._unique(name))
+
+    def _source(self, shape: Shape, op: Op, name: str, inputs: Iterable[int] = ()) -> Value:
+        """A field in the usual layout: batch, channels, lattice."""
+        sizes = shape[2:]
+        node = self._emit(name, op, inputs, shape[1] if len(shape) > 1 else 1, sizes)
+        dims = [Dim(joined([Digit(k, n)])) for k, n in zip((BATCH, CHANNEL), shape, strict=False)]
+        return Value(shape, node, (*dims, *(Dim((Digit(a, n),)) for a, n in enumerate(sizes))))
+
+    def _placed(self, v: Value, channel: int | None, name: str | None = None) -> Value:
+        """A constant as data: one dimension is the channels, what else is larger than 1 becomes a lattice."""
+        if v.weight is None:
+            return v
+        rank = len(v.shape)
+        axes = [d for d in range(rank) if d != channel and (v.shape[d] > 1 and not (d == 0 and rank > 2))]
+        kept = ([] if channel is None else [channel]) + axes
+        batch = v.shape[0] if rank > 2 and 0 not in kept else 1
+        channels = 1 if channel is None else v.shape[channel]
+        sizes = tuple(v.shape[d] for d in axes)
+
+        def arranged(a: Array) -> Array:
+            a = a.reshape(v.shape)
+            a = a[:1] if batch > 1 else a
+            order = kept + [d for d in range(rank) if d not in kept]
+            return a.transpose(order).reshape(channels, *sizes)
+
+        weight = _mapped(v.weight, (channels, *sizes), arranged)
+        label = name or self._unique(v.weight.name or "constant")
+        node = self._emit(label, ir.Source("constant", weight), (), channels, sizes)
+        dims = []
+        for d, n in enumerate(v.shape):
+            kind = CHANNEL if d == channel else axes.index(d) if d in axes else BATCH
+            dims.append(Dim(joined([Digit(kind, n)])))
+        return Value(v.shape, node, tuple(dims))
+
+    # -------------------------------------------------------------------------------------------------- forms
+
+    def _channels(self, v: Value) -> int:
+        return self.nodes[v.node].channels
+
+    def _sizes(self, v: Value) -> Shape:
+        return self.nodes[v.node].sizes
+
+    def _data(self, v: Value, channel: int | None) -> Value:
+        return self._placed(v, channel) if v.is_constant else self._forced(v)
+
+    def _relayout(self, v: Value, kind: int, role: Role) -> None:
+        """Ask for another role if the digit is that of an input's dimension and nobody asked for it before."""
+        origin = self._origins.get(v.node)
+        if origin is not None and kind in origin.dims and (origin.index, origin.dims[kind]) not in self.roles:
+            raise Relayout(origin.index, origin.dims[kind], role)
+
+    def _renumbered(self, v: Value, node: int, change: Callable[[Digit], Iterable[Digit]]) -> Value:
+        dims = tuple(replace(dim, digits=joined(e for d in dim.digits for e in change(d))) for dim in v.dims)
+        return replace(v, node=node, dims=dims)
+
+    def _settled(self, v: Value) -> Value:
+        """Without axes of size 1 that no dimension runs through."""
+        sizes = self._sizes(v)
+        placed = {d.kind for dim in v.dims for d in dim.axes}
+        loose = [a for a in range(len(sizes)) if a not in placed and sizes[a] == 1]
+        if not loose:
+            return v
+        kept = [a for a in range(len(sizes)) if a not in loose]
+        node = self._emit(
+            self._after(v, "flatten"), ir.Flatten(tuple(loose)), (v.node,), self._channels(v), [sizes[a] for a in kept]
+        )
+        if v.node in self._origins:
+            origin = self._origins[v.node]
+            kinds = {k: d for k, d in origin.dims.items() if k < 0} | {
+                i: origin.dims[a] for i, a in enumerate(kept) if a in origin.dims
+            }
+            self._origins[node] = _Origin(origin.index, kinds)
+        return self._renumbered(v, node, lambda d: [Digit(kept.index(d.kind), d.size, d.stride) if d.axis else d])
+
+    def _ordered(self, v: Value, order: Sequence[Digit]) -> Value:
+        """Channels in the order of these digits, outermost first; they must be all channel digits."""
+        node = self.nodes[v.node]
+        digits = [d for d in order if d.size > 1]
+        if prod(d.size for d in digits) != node.channels or any(d.kind != CHANNEL for d in digits):
+            raise _RefusedError("its channels are not all there")
+        view = sorted(digits, key=lambda d: -d.stride)
+        expected = node.channels
+        for d in view:
+            expected //= d.size
+            if d.stride != expected:
+                raise _RefusedError("its channels overlap")
+        if [d.stride for d in view] == [d.stride for d in digits]:
+            return v
+        perm = tuple(view.index(d) for d in digits)
+        new = self._emit(
+            self._after(v, "permute"),
+            ir.ChannelPermute(tuple(d.size for d in view), perm),
+            (v.node,),
+            node.channels,
+            node.sizes,
+        )
+        self._keep_origin(new, v.node)
+        strides: dict[Digit, int] = {}
+        stride = node.channels
+        for d in digits:
+            stride //= d.size
+            strides[d] = stride
+
+        def moved(d: Digit) -> list[Digit]:
+            # A digit of a dimension may be several of the given ones, merged.
+            if d.kind != CHANNEL:
+                return [d]
+            parts = [e for e in view if d.stride <= e.stride and e.stride * e.size <= d.stride * d.size]
+            return [Digit(CHANNEL, e.size, strides[e]) for e in parts]
+
+        return self._renumbered(v, new, moved)
+
+    def _channel_digits(self, v: Value, skip: Iterable[int] = ()) -> list[Digit]:
+        skipped = set(skip)
+        return [d for i, dim in enumerate(v.dims) if i not in skipped for d in dim.of(CHANNEL)]
+
+    def _selected(self, v: Value, dim: int, indices: Sequence[int], name: str, spread: int = 1) -> Value:
+        """Entries of a dimension that runs through channels only; -1 makes a channel of zeros."""
+        own = list(v.dims[dim].of(CHANNEL))
+        others = self._channel_digits(v, [dim])
+        v = self._ordered(v, [*own, *others])
+        rest = prod(d.size for d in others)
+        count = prod(d.size for d in own)
+        node = self.nodes[v.node]
+        wanted = list(indices)
+        step = wanted[1] - wanted[0] if len(wanted) > 1 else 1
+        regular = step > 0 and wanted == list(range(wanted[0], wanted[-1] + 1, step)) and wanted[0] >= 0
+        if wanted == list(range(count)):
+            return v
+        channels = len(wanted) * rest
+        op: Op
+        if regular and (step == 1 or rest == 1):
+            op = ir.ChannelSlice(wanted[0] * rest, (wanted[-1] + 1) * rest if step == 1 else wanted[-1] + 1, step)
+        else:
+            source = np.repeat(np.asarray(wanted), rest) * rest + np.tile(np.arange(rest), len(wanted))
+            source = np.where(np.repeat(np.asarray(wanted), rest) < 0, -1, source)
+            total = node.channels
+
+            def matrix() -> Array:
+                return (source[:, None] == np.arange(total)).astype(np.float32)
+
+            op = ir.Linear(total, channels, _literal(name, matrix, (channels, total)))
+        new = self._emit(name, op, (v.node,), channels, node.sizes)
+        dims = []
+        outer = rest
+        for i, each in enumerate(v.dims):
+            if i == dim:
+                dims.append(Dim(joined([Digit(CHANNEL, len(wanted), outer)])))
+            else:
+                dims.append(each)
+        shape = tuple(len(wanted) if i == dim else n for i, n in enumerate(v.shape))
+        return Value(shape, new, tuple(dims))
+
+    def _into_channels(self, v: Value, channel: int) -> Value:
+        """Pixel unshuffle and flatten what stands in the channel dimension."""
+        inside = v.dims[channel].axes
+        if not inside:
+            return v
+        sizes, channels = self._sizes(v), self._channels(v)
+        factor = [1] * len(sizes)
+        whole: list[int] = []
+        for axis in dict.fromkeys(d.kind for d in inside):
+            own = [d for d in inside if d.kind == axis]
+            size = prod(d.size for d in own)
+            if size == sizes[axis]:
+                whole.append(axis)
+            elif min(d.stride for d in own) == 1 and max(d.stride * d.size for d in own) == size:
+                factor[axis] = size
+            else:
+                raise _RefusedError("blocks of positions become channels")
+        strays = self._channel_digits(v, [channel])
+        if strays and whole and prod(sizes[a] for a in whole) > 1:
+            for d in inside:
+                self._relayout(v, d.kind, "channel")
+            raise _RefusedError("it mixes positions by weights of their own for every position")
+        if any(f > 1 for f in factor):
+            inner = prod(factor)
+            strides = {a: prod(factor[a + 1 :]) for a in range(len(sizes))}
+            new = self._emit(
+                self._after(v, "pixel_unshuffle"),
+                ir.PixelUnshuffle(tuple(factor)),
+                (v.node,),
+                channels * inner,
+                [n // f for n, f in zip(sizes, factor, strict=True)],
+            )
+
+            def unshuffled(d: Digit) -> list[Digit]:
+                if d.kind == CHANNEL:
+                    return [Digit(CHANNEL, d.size, d.stride * inner)]
+                if not d.axis or factor[d.kind] == 1:
+                    return [d]
+                f = factor[d.kind]
+                if d.stride * d.size <= f:
+                    return [Digit(CHANNEL, d.size, strides[d.kind] * d.stride)]
+                if d.stride % f:
+                    raise _RefusedError("blocks of positions become channels")
+                return [Digit(d.kind, d.size, d.stride // f)]
+
+            v = self._renumbered(v, new, unshuffled)
+        if whole:
+            sizes, channels = self._sizes(v), self._channels(v)
+            flat = {a: prod(sizes[b] for b in whole if b > a) for a in whole}
+            kept = [a for a in range(len(sizes)) if a not in whole]
+            total = prod(sizes[a] for a in whole)
+            new = self._emit(
+                self._after(v, "flatten"),
+                ir.Flatten(tuple(sorted(whole))),
+                (v.node,),
+                channels * total,
+                [sizes[a] for a in kept],
+            )
+
+            def flattened(d: Digit) -> list[Digit]:
+                if d.kind == CHANNEL:
+                    return [Digit(CHANNEL, d.size, d.stride * total)]
+                if not d.axis:
+                    return [d]
+                if d.kind in flat:
+                    return [Digit(CHANNEL, d.size, d.stride * flat[d.kind])]
+                return [Digit(kept.index(d.kind), d.size, d.stride)]
+
+            v = self._renumbered(v, new, flattened)
+        return v
+
+    def _out_of_channels(self, v: Value, channel: int | None, lattice: Sequence[int]) -> Value:
+        """Pixel shuffle, or give birth to a lattice from, the channels that stand in lattice dimensions."""
+        pure = [d for d in lattice if v.dims[d].of(CHANNEL) and not v.dims[d].axes]
+        mixed = [d for d in lattice if v.dims[d].of(CHANNEL) and v.dims[d].axes]
+        if pure:
+            for d in pure:
+                digits = v.dims[d].of(CHANNEL)
+                if len(digits) == 1 and digits[0].size == self._channels(v):
+                    self._relayout(v, CHANNEL, "lattice")
+            return self._born(v, channel, lattice)
+        if not mixed:
+            return v
+        sizes = self._sizes(v)
+        inner: dict[int, list[Digit]] = {}
+        for d in mixed:
+            axis = -1
+            for digit in v.dims[d].digits:
+                if digit.axis:
+                    if digit.size != sizes[digit.kind] or digit.kind in inner:
+                        raise _RefusedError("channels become blocks of positions")
+                    axis = digit.kind
+                    inner[axis] = []
+                elif digit.kind == CHANNEL and axis >= 0:
+                    inner[axis].append(digit)
+                else:
+                    raise _RefusedError("channels become blocks of positions")
+        factor = [prod(d.size for d in inner.get(a, [])) for a in range(len(sizes))]
+        outer = [e for i, dim in enumerate(v.dims) if i not in mixed and i != channel for e in dim.of(CHANNEL)]
+        outer += [] if channel is None else list(v.dims[channel].of(CHANNEL))
+        v = self._ordered(v, [*outer, *(d for a in sorted(inner) for d in inner[a])])
+        total = prod(factor)
+        # q_0 is the outermost factor in the channels: its stride is the product of the later ones.
+        low = {a: prod(factor[a + 1 :]) for a in range(len(sizes))}
+        new = self._emit(
+            self._after(v, "patches"),
+            ir.PixelShuffle(tuple(factor), "patch"),
+            (v.node,),
+            self._channels(v) // total,
+            [n * f for n, f in zip(sizes, factor, strict=True)],
+        )
+
+        def shuffled(d: Digit) -> list[Digit]:
+            if d.kind == CHANNEL:
+                if d.stride >= total:
+                    return [Digit(CHANNEL, d.size, d.stride // total)]
+                axis = next(a for a in sorted(inner) if low[a] <= d.stride < low[a] * factor[a])
+                return [Digit(axis, d.size, d.stride // low[axis])]
+            return [Digit(d.kind, d.size, d.stride * factor[d.kind])] if d.axis else [d]
+
+        # Digits that ordering merged across factors have to be cut at the factors first.
+        places = sorted({1, total, *low.values(), *(low[a] * factor[a] for a in inner)})
+
+        def cut_up(d: Digit) -> list[Digit]:
+            if d.kind != CHANNEL:
+                return [d]
+            parts = [p for p in places if d.stride < p < d.stride * d.size]
+            edges = [d.stride, *parts, d.stride * d.size]
+            return [Digit(CHANNEL, b // a, a) for a, b in zip(edges, edges[1:], strict=False)][::-1]
+
+        dims = tuple(
+            replace(dim, digits=joined(f for d in dim.digits for e in cut_up(d) for f in shuffled(e))) for dim in v.dims
+        )
+        return replace(v, node=new, dims=dims)
+
+    def _born(self, v: Value, channel: int | None, lattice: Sequence[int]) -> Value:
+        v = self._settled(v)
+        if self._sizes(v):
+            raise _RefusedError("channels become an axis of a field that has a lattice already")
+        outer = [e for i, dim in enumerate(v.dims) if i not in lattice and i != channel for e in dim.of(CHANNEL)]
+        outer += [] if channel is None else list(v.dims[channel].of(CHANNEL))
+        born = [v.dims[d].of(CHANNEL) for d in lattice]
+        v = self._ordered(v, [*outer, *(e for digits in born for e in digits)])
+        sizes = [prod(d.size for d in digits) for digits in born]
+        total = prod(sizes)
+        new = self._emit(self._after(v, "reshape"), ir.Birth(), (v.node,), self._channels(v) // total, sizes)
+        dims = []
+        for i, dim in enumerate(v.dims):
+            if i in lattice:
+                axis = list(lattice).index(i)
+                rest = [d for d in dim.digits if d.kind != CHANNEL]
+                if any(d.kind != SPREAD for d in rest):
+                    raise _RefusedError("samples become positions")
+                dims.append(Dim((Digit(axis, sizes[axis]), *rest), dim.before, dim.after))
+            else:
+                dims.append(
+                    replace(
+                        dim,
+                        digits=joined(
+                            Digit(CHANNEL, d.size, d.stride // total) if d.kind == CHANNEL else d for d in dim.digits
+                        ),
+                    )
+                )
+        return replace(v, node=new, dims=tuple(dims))
+
+    def _with_axes(self, v: Value, lattice: Sequence[int]) -> Value:
+        """Every one of these dimensions runs through exactly one whole axis; copies become axes."""
+        sizes = list(self._sizes(v))
+        for d in lattice:
+            kinds = [e.kind for e in v.dims[d].digits]
+            if len(kinds) == 2 and kinds[0] >= 0 and kinds[1] == SPREAD:
+                v = self._repeated(v, d)
+                sizes = list(self._sizes(v))
+        missing = [d for d in lattice if not v.dims[d].axes]
+        for d in lattice:
+            dim = v.dims[d]
+            if not dim.plain:
+                raise _RefusedError("extra tokens stand beside the positions")
+            if any(e.kind == BATCH for e in dim.digits):
+                self._relayout(v, BATCH, "lattice")
+                raise _RefusedError("samples become positions")
+            if d not in missing and (len(dim.digits) != 1 or dim.digits[0].size != sizes[dim.digits[0].kind]):
+                raise _RefusedError("its positions are cut into blocks or several axes are one")
+            if d in missing and any(e.kind != SPREAD for e in dim.digits):
+                raise _RefusedError("its positions are not those of a lattice")
+        if not missing:
+            return v
+        v = self._settled(v)
+        order: list[int] = list(range(len(self._sizes(v))))  # old axes; new ones as -1 - dim
+        for d in missing:
+            before = [-1 - e if e in missing else v.dims[e].digits[0].kind for e in lattice if e < d]
+            after = [v.dims[e].digits[0].kind for e in lattice if e > d and e not in missing]
+            place = order.index(before[-1]) + 1 if before else min((order.index(a) for a in after), default=len(order))
+            order.insert(place, -1 - d)
+        old = self._sizes(v)
+        new_sizes = [v.shape[-1 - o] if o < 0 else old[o] for o in order]
+        new = self._emit(
+            self._after(v, "broadcast"),
+            ir.Broadcast(tuple(i for i, o in enumerate(order) if o < 0)),
+            (v.node,),
+            self._channels(v),
+            new_sizes,
+        )
+        dims = [
+            Dim((Digit(order.index(-1 - i), v.shape[i]),))
+            if i in missing
+            else replace(dim, digits=tuple(replace(d, kind=order.index(d.kind)) if d.axis else d for d in dim.digits))
+            for i, dim in enumerate(v.dims)
         ]
-        axes = tuple((f,) for f in factors if f.role == "lattice")
-        channels = tuple(f for f in factors if f.role == "channel" and f.size > 1)
-        index = self._emit(name, ir.Source(kind, weight), (), prod(f.size for f in channels), [f.size for (f,) in axes])
-        dims = tuple(Dim((f,)) if f.size > 1 or f.role == "lattice" else Dim() for f in factors)
-        return Value(dims, index, channels, axes)
+        if v.node in self._origins:
+            origin = self._origins[v.node]
+            self._origins[new] = _Origin(
+                origin.index, {k if k < 0 else order.index(k): d for k, d in origin.dims.items()}
+            )
+        return replace(v, node=new, dims=tuple(dims))
 
-    # the form that an operation asks for
+    def _repeated(self, v: Value, dim: int) -> Value:
+        """Every position several times (``repeat_interleave``): nearest interpolation."""
+        axis, copies = v.dims[dim].digits
+        sizes = list(self._sizes(v))
+        if axis.size != sizes[axis.kind]:
+            raise _RefusedError("blocks of positions are repeated")
+        axes = [AxisResize(1, 1, (((0, 1.0),),))] * len(sizes)
+        axes[axis.kind] = AxisResize(copies.size, 1, (((0, 1.0),),) * copies.size)
+        sizes[axis.kind] *= copies.size
+        new = self._emit(
+            self._after(v, "repeat"), ir.Resize(tuple(axes), "nearest"), (v.node,), self._channels(v), sizes
+        )
+        dims = tuple(Dim((Digit(axis.kind, sizes[axis.kind]),)) if i == dim else each for i, each in enumerate(v.dims))
+        return replace(v, node=new, dims=dims)
 
-    def _field(
+    def _formed(self, v: Value, channel: int, lattice: Sequence[int] | None = None, *, groups: bool = False) -> Value:
+        """The form ``channel`` dimension = all channels; ``lattice`` dimensions = one whole axis each.
+
+        With ``lattice=None`` the positions may stand anywhere. With ``groups`` outer channel digits may stand elsewhere.
+        """
+        v = self._data(v, channel)
+        if not v.dims[channel].plain:
+            raise _RefusedError("extra tokens stand among the channels")
+        for d in lattice or ():
+            if any(e.kind == BATCH for e in v.dims[d].digits):
+                self._relayout(v, BATCH, "lattice")
+        for e in v.dims[channel].digits:
+            if e.kind == BATCH:
+                self._relayout(v, BATCH, "channel")
+                raise _RefusedError("samples become channels")
+        v = self._into_channels(v, channel)
+        if lattice is None:
+            shaped = [i for i, dim in enumerate(v.dims) if i != channel and dim.axes and dim.of(CHANNEL)]
+            v = self._out_of_channels(v, channel, shaped) if shaped else v
+        else:
+            v = self._out_of_channels(v, channel, lattice)
+        if v.dims[channel].of(SPREAD):
+            v = self._multiplied(v, channel)
+        if lattice is not None:
+            v = self._with_axes(v, lattice)
+        strays = self._channel_digits(v, [channel])
+        if strays and not groups:
+            self._relayout(v, CHANNEL, "lattice")
+            raise _RefusedError("part of its channels stands in another dimension")
+        return self._ordered(v, [*strays, *v.dims[channel].of(CHANNEL)])
+
+    def _multiplied(self, v: Value, dim: int) -> Value:
+        """Copies in a channel dimension as channels."""
+        digits = v.dims[dim].digits
+        if any(d.kind not in (CHANNEL, SPREAD) for d in digits):
+            raise _RefusedError("copies stand among the channels")
+        indices = np.zeros((1,), int)
+        for d in digits:
+            step = np.zeros(d.size, int) if d.kind == SPREAD else np.arange(d.size)
+            indices = (indices[:, None] * (1 if d.kind == SPREAD else d.size) + step).reshape(-1)
+        bare = replace(
+            v,
+            dims=tuple(Dim(dim_.of(CHANNEL)) if i == dim else dim_ for i, dim_ in enumerate(v.dims)),
+            shape=tuple(
+                prod(d.size for d in v.dims[dim].of(CHANNEL)) if i == dim else n for i, n in enumerate(v.shape)
+            ),
+        )
+        return self._selected(bare, dim, indices.tolist(), self._after(v, "repeat"))
+
+    def _regular(self, v: Value) -> Value:
+        """The most natural form without anybody's demand: no dimension mixes positions and channels."""
+        v = self._data(v, 1 if len(v.shape) > 1 else None)
+        sizes = self._sizes(v)
+        for i, dim in enumerate(v.dims):
+            if not (dim.axes and dim.of(CHANNEL)):
+                continue
+            first = dim.digits[0]
+            if first.axis and first.size == sizes[first.kind] and dim.digits[-1].kind == CHANNEL:
+                v = self._out_of_channels(v, None, [i])
+            else:
+                v = self._into_channels(v, i)
+            return self._regular(v)
+        return v
+
+    # -------------------------------------------------------------------------------------------------- convolution
+
+    def _per_axis(self, v: Value, dims: Sequence[int], values: Sequence[Any], default: Any) -> tuple[Any, ...]:
+        """Values per dimension as values per axis of the field."""
+        result = [default] * len(self._sizes(v))
+        for d, value in zip(dims, values, strict=True):
+            if v.dims[d].axes:
+                result[v.dims[d].digits[0].kind] = value
+        return tuple(result)
+
+    def _kernel(self, weight: Weight, v: Value, dims: Sequence[int]) -> Weight:
+        """A convolution's weight with one kernel dimension per axis of the field."""
+        axes = [v.dims[d].digits[0].kind for d in dims]
+        count = len(self._sizes(v))
+        if axes == list(range(count)):
+            return weight
+        order = (0, 1, *(2 + i for i in np.argsort(axes)))
+        kernel = [1] * count
+        for a, k in zip(axes, weight.shape[2:], strict=True):
+            kernel[a] = k
+        shape = (*weight.shape[:2], *kernel)
+        return _mapped(weight, shape, lambda w: w.transpose(order).reshape(shape))
+
+    def _samples_as_groups(self, v: Value, groups: int) -> tuple[Value, Digit | None]:
+        """``(1, N C, H, W)`` with groups per sample, as modulated convolutions are written: samples are samples."""
+        digits = v.dims[1].digits if not v.is_constant else ()
+        if digits and digits[0].kind == BATCH and groups % digits[0].size == 0:
+            n = digits[0].size
+            dims = (Dim((*v.dims[0].digits, digits[0])), Dim(digits[1:]), *v.dims[2:])
+            return replace(v, dims=dims, shape=(v.shape[0] * n, v.shape[1] // n, *v.shape[2:])), digits[0]
+        return v, None
+
+    def _convolved(
         self,
         x: Value,
-        channel: Sequence[int],
-        lattice: Sequence[int],
+        weight: Weight | Value,
+        bias: Weight | Value | None,
         name: str,
-        *,
-        flat: bool = False,
-        seam: str | None = None,
-    ) -> _Field:
-        """Bring a value into the form (batch..., channels, lattice...).
-
-        Args:
-            x: The value; a constant becomes a source.
-            channel: Dimensions that the operation reads as channels.
-            lattice: Dimensions that it reads as positions.
-            name: Of the operation.
-            flat: Whether a lattice dimension may hold several axes (the operation does not mix positions).
-            seam: Name of a pixel shuffle that turns out to be needed; by default made from what feeds it.
-        """
-        if x.scores is not None:
-            raise LayoutError("attention scores are used as a field")
-        if x.node is None:
-            x = self._source("constant", x.weight, x.shape, x.weight.name if x.weight else name, lattice=lattice)
-        if any(not x.dims[i].plain for i in lattice) and not flat:
-            raise LayoutError("positions and extra tokens are mixed")
-        self._check_roles(x, channel, lattice)
-        x = self._fold_channels(x, channel, lattice, name)
-        x = self._unfold_channels(x, channel, lattice, seam or f"{self.near(x)}:pixel_shuffle")
-        inner = [f for i in channel for f in x.dims[i].factors]
-        rest = [f for i, d in enumerate(x.dims) if i not in channel for f in d.factors if f in x.channels]
-        x = self._ordered(x, [*rest, *inner], name)
-        x, places = self._place_axes(x, channel, lattice, name, flat)
-        return _Field(x, places, tuple(rest))
-
-    def _check_roles(self, x: Value, channel: Sequence[int], lattice: Sequence[int]) -> None:
-        wrong: dict[tuple[int, int], Role] = {}
-        for i, dim in enumerate(x.dims):
-            if len(dim.factors) != 1 or dim.factors[0].origin is None:
-                continue
-            factor = dim.factors[0]
-            assert factor.origin is not None
-            demand: Role = "channel" if i in channel else "lattice"
-            elsewhere = i not in channel and i not in lattice
-            if elsewhere and (factor.role != "channel" or i == 0):
-                continue  # positions and samples may stand in the batch
-            if factor.role != demand and factor.role != "batch":
-                wrong[factor.origin] = demand
-        if wrong:
-            raise Relayout(wrong)
-
-    def _fold_channels(self, x: Value, channel: Sequence[int], lattice: Sequence[int], name: str) -> Value:
-        """Positions that stand in channel dimensions: space to depth, or flattening."""
-        inside = {f for i in channel for f in x.dims[i].factors}
-        if not any(f in inside for axis in x.axes for f in axis):
-            return x
-        assert x.node is not None
-        whole = [
-            a for a, axis in enumerate(x.axes) if all(f in inside or f.size == 1 for f in axis) and set(axis) & inside
-        ]
-        factors, moved = [], []
-        for a, axis in enumerate(x.axes):
-            kept = [f for f in axis if f not in inside]
-            gone = [f for f in axis if f in inside]
-            if a in whole or not gone:
-                factors.append(1)
-                continue
-            if [*kept, *gone] != list(axis):
-                raise LayoutError("the outer part of a lattice axis becomes channels")
-            factors.append(prod(f.size for f in gone))
-            moved += gone
-        node = self.nodes[x.node]
-        if moved:
-            sizes = [n // r for n, r in zip(node.sizes, factors, strict=True)]
-            index = self._emit(
-                f"{name}:pixel_unshuffle",
-                ir.PixelUnshuffle(tuple(factors)),
-                (x.node,),
-                node.channels * prod(factors),
-                sizes,
-            )
-            x = replace(
-                x,
-                node=index,
-                channels=(*x.channels, *(_channel(f) for f in moved)),
-                axes=tuple(tuple(f for f in axis if f not in moved) for axis in x.axes),
-            )
-            x = _renamed(x, moved, x.channels[-len(moved) :])
-        if whole:
-            assert x.node is not None
-            node = self.nodes[x.node]
-            gone = [f for a in whole for f in x.axes[a] if f.size > 1]
-            index = self._emit(
-                f"{name}:flatten",
-                ir.Flatten(tuple(whole)),
-                (x.node,),
-                node.channels * prod(f.size for f in gone),
-                [n for a, n in enumerate(node.sizes) if a not in whole],
-            )
-            made = tuple(_channel(f) for f in gone)
-            kept_axes = tuple(axis for a, axis in enumerate(x.axes) if a not in whole)
-            x = _renamed(replace(x, node=index, channels=(*x.channels, *made), axes=kept_axes), gone, made)
-            x = _without_ones(x, kept_axes)
-        return x
-
-    def _unfold_channels(self, x: Value, channel: Sequence[int], lattice: Sequence[int], name: str) -> Value:
-        """Channels that stand in lattice dimensions: depth to space, or the birth of a lattice."""
-        outside = [f for i in lattice for f in x.dims[i].factors if f in x.channels]
-        if not outside:
-            return x
-        assert x.node is not None
-        node = self.nodes[x.node]
-        if all(n == 1 for n in node.sizes):
-            born = {f: Factor(f.size, "lattice") for f in outside}
-            rest = [f for f in x.channels if f not in born]
-            x = self._ordered(x, [*rest, *outside], name)
-            sizes = [prod(f.size for f in x.dims[i].factors if f in born) for i in lattice]
-            index = self._emit(
-                name.removesuffix(":pixel_shuffle") + ":reshape",
-                ir.Birth(),
-                (cast("int", x.node),),
-                prod(f.size for f in rest),
-                sizes,
-            )
-            axes = tuple(
-                tuple(born[f] for f in x.dims[i].factors if f in born) or (Factor(1, "lattice"),) for i in lattice
-            )
-            dims = tuple(
-                replace(d, factors=tuple(born.get(f, f) for f in d.factors if f in born or f.size > 1)) for d in x.dims
-            )
-            return Value(dims, index, tuple(rest), axes)
-        factors = [1] * len(x.axes)
-        new_axes = list(x.axes)
-        phases: list[Factor] = []
-        made: list[Factor] = []
-        for i in lattice:
-            inner = [f for f in x.dims[i].factors if f in x.channels]
-            if not inner:
-                continue
-            outer = [f for f in x.dims[i].factors if f not in inner]
-            if [*outer, *inner] != list(x.dims[i].factors):
-                raise LayoutError("channels stand outside of positions in one dimension (tiles, not phases)")
-            axis = self._axis_of(x, outer, i, lattice)
-            factors[axis] = prod(f.size for f in inner)
-            fresh = [Factor(f.size, "lattice") for f in inner]
-            new_axes[axis] = (*x.axes[axis], *fresh)
-            phases += inner
-            made += fresh
-        by_axis = sorted(range(len(phases)), key=lambda j: next(a for a, ax in enumerate(new_axes) if made[j] in ax))
-        rest = [f for f in x.channels if f not in phases]
-        x = self._ordered(x, [*rest, *(phases[j] for j in by_axis)], name)
-        idiom: Literal["pixel_shuffle", "patch"] = "pixel_shuffle" if all(f.named for f in phases) else "patch"
-        assert x.node is not None
-        index = self._emit(
-            name,
-            ir.PixelShuffle(tuple(factors), idiom),
-            (x.node,),
-            prod(f.size for f in rest),
-            [n * r for n, r in zip(node.sizes, factors, strict=True)],
-        )
-        return _renamed(replace(x, node=index, channels=tuple(rest), axes=tuple(new_axes)), phases, made)
-
-    def _axis_of(self, x: Value, factors: Sequence[Factor], dim: int, lattice: Sequence[int]) -> int:
-        """The axis that consists of exactly these factors; an empty list stands for an axis of one position."""
-        if factors:
-            for a, axis in enumerate(x.axes):
-                if list(axis) == list(factors):
-                    return a
-            raise LayoutError("a dimension holds a part of a lattice axis, or several")
-        hidden = [a for a, axis in enumerate(x.axes) if all(f.size == 1 for f in axis)]
-        empty = [i for i in lattice if not any(f.role == "lattice" for f in x.dims[i].factors)]
-        if dim in empty and empty.index(dim) < len(hidden):
-            return hidden[empty.index(dim)]
-        raise LayoutError("channels become positions along a new axis of a value that has a lattice")
-
-    def _ordered(self, x: Value, order: Sequence[Factor], name: str) -> Value:
-        """Bring the node's channels into an order."""
-        order = [f for f in order if f.size > 1]
-        if list(x.channels) == order:
-            return x
-        if set(x.channels) != set(order):
-            raise LayoutError("channels are missing from the tensor's dimensions")
-        perm = tuple(x.channels.index(f) for f in order)
-        made = self._after(x, ir.ChannelPermute(tuple(f.size for f in x.channels), perm), f"{name}:permute")
-        return replace(made, channels=tuple(order))
-
-    def _place_axes(
-        self, x: Value, channel: Sequence[int], lattice: Sequence[int], name: str, flat: bool
-    ) -> tuple[Value, tuple[tuple[int, ...], ...]]:
-        """Which axes of the node each lattice dimension holds; missing ones are added as axes of one position."""
-        places: list[tuple[int, ...] | None] = []
-        used: set[int] = set()
-        for i in lattice:
-            held = [f for f in x.dims[i].factors if f.role == "lattice"]
-            found: list[int] = []
-            while held:
-                axis = next((a for a, ax in enumerate(x.axes) if ax and list(ax) == held[: len(ax)]), None)
-                if axis is None:
-                    raise LayoutError("a dimension holds a part of a lattice axis")
-                found.append(axis)
-                held = held[len(x.axes[axis]) :]
-            if len(found) > 1 and not flat:
-                raise LayoutError("one dimension holds several lattice axes")
-            used.update(found)
-            places.append(tuple(found) if found else None)
-        hidden = [a for a, axis in enumerate(x.axes) if all(f.size == 1 for f in axis) and a not in used]
-        result: list[tuple[int, ...]] = []
-        for place in places:
-            if place is not None:
-                result.append(place)
-            elif hidden:
-                result.append((hidden.pop(0),))
-            else:
-                assert x.node is not None
-                node = self.nodes[x.node]
-                axis = len(node.sizes)
-                index = self._emit(
-                    f"{name}:broadcast", ir.Broadcast((axis,)), (x.node,), node.channels, (*node.sizes, 1)
-                )
-                x = replace(x, node=index, axes=(*x.axes, (Factor(1, "lattice"),)))
-                result.append((axis,))
-        return x, tuple(result)
-
-    def _spread(self, f: _Field, values: Sequence[int], default: int) -> tuple[int, ...]:
-        """Per-dimension parameters as per-axis ones."""
-        out = [default] * len(f.value.axes)
-        for place, value in zip(f.places, values, strict=True):
-            if len(place) > 1 and value != default:
-                raise LayoutError("an operation mixes positions of several lattice axes in one dimension")
-            out[place[-1]] = value
-        return tuple(out)
-
-    def _spread_pairs(self, f: _Field, values: Pairs) -> tuple[tuple[int, int], ...]:
-        low = self._spread(f, [a for a, _ in values], 0)
-        return tuple(zip(low, self._spread(f, [b for _, b in values], 0), strict=True))
-
-    def _resized(
-        self, f: _Field, index: int, channel: int, channels: int, lattice: Sequence[int], sizes: Sequence[int]
+        transposed: bool,
+        shape: Shape,
+        stride: Sequence[int],
+        padding: Sequence[Pair],
+        dilation: Sequence[int],
+        groups: int,
+        make: Callable[..., Op],
     ) -> Value:
-        """The layout after an operation with its own channels and sizes."""
-        x = f.value
-        axes = list(x.axes)
-        dims = list(x.dims)
-        for i, place, size in zip(lattice, f.places, sizes, strict=True):
-            if len(place) > 1:
-                continue
-            axis = Factor(size, "lattice")
-            axes[place[0]] = (axis,)
-            dims[i] = Dim((axis,))
-        made = Factor(channels, "channel")
-        dims[channel] = Dim((made,) if channels > 1 else ())
-        order = (*f.repeats, *((made,) if channels > 1 else ()))
-        return Value(tuple(dims), index, order, tuple(axes))
+        lattice = range(2, len(x.shape))
+        extra: list[int] = []
+        lead: Digit | None = None
+        if isinstance(weight, Value) and weight.weight is not None:
+            weight = weight.weight
+        if isinstance(weight, Value):
+            x, lead = self._samples_as_groups(x, groups)
+            if lead is not None:
+                groups //= lead.size
+                weight = replace(weight, shape=(weight.shape[0] // lead.size, *weight.shape[1:]))
+            forced = self._forced(weight)
+            extra.append(forced.node)
+            weight = Weight(f"{name}.weight", weight.shape, False, None)
+        if isinstance(bias, Value):
+            extra += [] if bias.is_constant else [self._forced(bias).node]
+            bias = bias.weight if bias.is_constant else Weight(f"{name}.bias", bias.shape, False, None)
+        weight, bias = self._visible(weight), self._visible(bias)
+        assert weight is not None
+        kernel = weight.shape[2:]
+        v = self._data(x, 1)
+        point = all(k == 1 for k in kernel) and all(s == 1 for s in stride) and not any(a or b for a, b in padding)
+        loose = point and not any(v.dims[d].of(CHANNEL) for d in lattice)
+        straight = all(
+            len(v.dims[d].digits) == 1 and v.dims[d].digits[0].axis and v.dims[d].plain
+            and v.dims[d].digits[0].size == self._sizes(v)[v.dims[d].digits[0].kind]
+            for d in lattice
+        )  # fmt: skip
+        loose = loose and not straight
+        v = self._settled(self._formed(v, 1, None if loose else lattice, groups=True))
+        strays = self._channel_digits(v, [1])
+        count = prod(d.size for d in strays)
+        per_in = self._channels(v) // count
+        per_out = weight.shape[0] if not transposed else weight.shape[1] * groups
+        if per_in != (weight.shape[0] if transposed else weight.shape[1] * groups):
+            raise _RefusedError(f"its weight {list(weight.shape)} does not fit {per_in} channels in {groups} groups")
+        if count > 1:  # channels of their own in the batch: the same filter for every group
+            weight = _mapped(
+                weight, (weight.shape[0] * count, *weight.shape[1:]), lambda w: np.concatenate([w] * count)
+            )
+            if bias is not None:
+                bias = _mapped(bias, (per_out * count,), lambda b: np.concatenate([b.reshape(-1)] * count))
+            groups *= count
+        if loose:
+            sizes = self._sizes(v)
+            if groups == 1 and not transposed:
+                flat = _reshaped(weight, weight.shape[:2])
+                op: Op = ir.Linear(per_in, per_out, flat, bias)
+            else:
+                weight = _reshaped(weight, (*weight.shape[:2], *(1,) * len(sizes)))
+                ones = (1,) * len(sizes)
+                op = make(ones, ones, ((0, 0),) * len(sizes), ones, groups, weight, bias)
+        else:
+            weight = self._kernel(weight, v, lattice)
+            op = make(
+                weight.shape[2:],
+                self._per_axis(v, lattice, stride, 1),
+                self._per_axis(v, lattice, padding, (0, 0)),
+                self._per_axis(v, lattice, dilation, 1),
+                groups,
+                weight,
+                bias,
+            )
+            sizes = tuple(self._per_axis(v, lattice, shape[2:], 0))
+            sizes = tuple(new or old for new, old in zip(sizes, self._sizes(v), strict=True))
+        node = self._emit(name, op, (v.node, *extra), per_out * count, sizes)
+        dims = []
+        for i, dim in enumerate(v.dims):
+            if i == 1:
+                dims.append(Dim(joined([Digit(CHANNEL, per_out)])))
+            elif i >= 2 and not loose:
+                dims.append(Dim((Digit(dim.digits[0].kind, shape[i]),)))
+            else:
+                digits = (
+                    replace(d, stride=d.stride // per_in * per_out) if d.kind == CHANNEL else d for d in dim.digits
+                )
+                dims.append(replace(dim, digits=tuple(digits)))
+        if lead is not None:
+            kept = tuple(d for d in dims[0].digits if d != lead)
+            dims[0], dims[1] = Dim(kept), Dim(joined([lead, *dims[1].digits]))
+        return Value(shape, node, tuple(dims))
 
-    def _sizes(self, f: _Field, sizes: Sequence[int]) -> list[int]:
-        assert f.value.node is not None
-        full = list(self.nodes[f.value.node].sizes)
-        for place, size in zip(f.places, sizes, strict=True):
-            if len(place) == 1:
-                full[place[0]] = size
-        return full
-
-    # layers with weights
-
-    @_layout("conv")
     def conv(
         self,
         x: Value,
-        weight: Value,
-        bias: Value | None,
+        weight: Weight | Value,
+        bias: Weight | Value | None,
         *,
         stride: Sequence[int],
-        padding: Pairs,
+        padding: Sequence[Pair],
         dilation: Sequence[int],
         groups: int,
         pad_mode: ir.PadMode = "zeros",
         name: str,
     ) -> Value:
-        """Convolution over dimensions 2 and up; ``padding`` is ``(before, after)`` per dimension."""
+        """Convolution; ``x`` is ``(N, C, *spatial)``, ``weight`` ``(C_out, C_in / groups, *kernel)``."""
+        name = self._unique(name)
         kernel = weight.shape[2:]
-        lattice = range(2, len(x.shape))
-        trivial = all(k == 1 and s == 1 for k, s in zip(kernel, stride, strict=True))
-        f = self._field(x, [1], lattice, name, flat=trivial)
-        repeats = prod(r.size for r in f.repeats)
-        out = weight.shape[0]
         sizes = [
-            (n + a + b - d * (k - 1) - 1) // s + 1
-            for n, k, s, d, (a, b) in zip(x.shape[2:], kernel, stride, dilation, padding, strict=True)
+            (n + lo + hi - d * (k - 1) - 1) // s + 1
+            for n, k, s, (lo, hi), d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
         ]
-        op = ir.Conv(
-            self._spread(f, kernel, 1),
-            self._spread(f, stride, 1),
-            self._spread_pairs(f, padding),
-            self._spread(f, dilation, 1),
-            groups * repeats,
-            x.shape[1] * repeats,
-            out * repeats,
-            pad_mode,
-            _kernel(weight, self._axes_of(f), repeats, len(f.value.axes)),
-            _repeated(bias, repeats),
-        )
-        index = self._emit(name, op, self._with(f, weight), out * repeats, self._sizes(f, sizes))
-        return self._resized(f, index, 1, out, lattice, sizes)
+        shape = (x.shape[0], weight.shape[0], *sizes)
 
-    def _axes_of(self, f: _Field) -> tuple[int, ...]:
-        return tuple(place[-1] for place in f.places)
+        def make(k: Shape, s: Shape, p: Any, d: Shape, g: int, w: Weight, b: Weight | None) -> Op:
+            return ir.Conv(k, s, p, d, g, w.shape[1] * g, w.shape[0], pad_mode, w, b)
 
-    def _with(self, f: _Field, weight: Value) -> tuple[int, ...]:
-        """Inputs of a layer: the field, and the value that its weights are computed from."""
-        assert f.value.node is not None
-        return (f.value.node,) if weight.node is None else (f.value.node, weight.node)
+        return self._try(
+            "convolution", name, [x], shape,
+            lambda: self._convolved(x, weight, bias, name, False, shape, stride, padding, dilation, groups, make),
+        )  # fmt: skip
 
-    @_layout("conv_transpose")
     def conv_transpose(
         self,
         x: Value,
-        weight: Value,
-        bias: Value | None,
+        weight: Weight | Value,
+        bias: Weight | Value | None,
         *,
         stride: Sequence[int],
-        padding: Pairs,
+        padding: Sequence[Pair],
         dilation: Sequence[int],
         output_padding: Sequence[int],
         groups: int,
         name: str,
     ) -> Value:
-        """Transposed convolution over dimensions 2 and up; ``padding`` is what is cut ``(before, after)``."""
+        """Transposed convolution; ``weight`` is ``(C_in, C_out / groups, *kernel)``."""
+        name = self._unique(name)
         kernel = weight.shape[2:]
-        lattice = range(2, len(x.shape))
-        f = self._field(x, [1], lattice, name)
-        repeats = prod(r.size for r in f.repeats)
-        out = weight.shape[1] * groups
         sizes = [
-            s * (n - 1) + d * (k - 1) + 1 + a - low - high
-            for n, k, s, d, a, (low, high) in zip(
-                x.shape[2:], kernel, stride, dilation, output_padding, padding, strict=True
+            (n - 1) * s + d * (k - 1) + 1 - lo - hi + a
+            for n, k, s, (lo, hi), d, a in zip(
+                x.shape[2:], kernel, stride, padding, dilation, output_padding, strict=True
             )
         ]
-        op = ir.ConvTranspose(
-            self._spread(f, kernel, 1),
-            self._spread(f, stride, 1),
-            self._spread_pairs(f, padding),
-            self._spread(f, dilation, 1),
-            self._spread(f, output_padding, 0),
-            groups * repeats,
-            x.shape[1] * repeats,
-            out * repeats,
-            _kernel(weight, self._axes_of(f), repeats, len(f.value.axes)),
-            _repeated(bias, repeats),
-        )
-        index = self._emit(name, op, self._with(f, weight), out * repeats, self._sizes(f, sizes))
-        return self._resized(f, index, 1, out, lattice, sizes)
+        samples = weight.shape[0] // x.shape[1] if isinstance(weight, Value) and weight.shape[0] > x.shape[1] else 1
+        shape = (x.shape[0], weight.shape[1] * groups // samples, *sizes)
+        extra = tuple(output_padding)
 
-    @_layout("linear")
-    def linear(self, x: Value, weight: Value, bias: Value | None, *, name: str) -> Value:
-        """A linear map of the last dimension; ``weight`` is ``(C_out, C_in)``."""
+        def make(k: Shape, s: Shape, p: Any, d: Shape, g: int, w: Weight, b: Weight | None) -> Op:
+            a = extra if len(extra) == len(k) and any(extra) else (0,) * len(k)
+            return ir.ConvTranspose(k, s, p, d, a, g, w.shape[0], w.shape[1] * g, w, b)
+
+        return self._try(
+            "transposed convolution", name, [x], shape,
+            lambda: self._convolved(x, weight, bias, name, True, shape, stride, padding, dilation, groups, make),
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------- matrix products
+
+    def linear(self, x: Value, weight: Weight, bias: Weight | None, *, name: str) -> Value:
+        """The last dimension times ``weight`` ``(C_out, C_in)`` transposed."""
+        name = self._unique(name)
+        shape = (*x.shape[:-1], weight.shape[0])
+        return self._try("linear", name, [x], shape, lambda: self._linear(x, weight, bias, name, shape))
+
+    def _linear(self, x: Value, weight: Weight, bias: Weight | None, name: str, shape: Shape) -> Value:
+        weight_seen, bias = self._visible(weight), self._visible(bias)
+        assert weight_seen is not None
         last = len(x.shape) - 1
-        f = self._tokens(x, last, name)
-        repeats = prod(r.size for r in f.repeats)
-        out = weight.shape[0]
-        op = ir.Linear(
-            x.shape[last] * repeats,
-            out * repeats,
-            _blocks(weight, repeats),
-            _repeated(bias, repeats),
-        )
-        assert f.value.node is not None
-        index = self._emit(name, op, self._with(f, weight), out * repeats, self.nodes[f.value.node].sizes)
-        made = Factor(out, "channel")
-        dims = list(f.value.dims)
-        dims[last] = Dim((made,) if out > 1 else ())
-        return replace(f.value, node=index, dims=tuple(dims), channels=(*f.repeats, *((made,) if out > 1 else ())))
+        v = self._settled(self._formed(x, last, groups=True))
+        strays = self._channel_digits(v, [last])
+        count = prod(d.size for d in strays)
+        c_out, c_in = weight.shape
+        op: Op
+        if count > 1:
+            ones = (1,) * len(self._sizes(v))
+            w = _mapped(
+                weight_seen,
+                (c_out * count, c_in, *ones),
+                lambda a: np.concatenate([a] * count).reshape(-1, c_in, *ones),
+            )
+            b = None if bias is None else _mapped(bias, (c_out * count,), lambda a: np.concatenate([a] * count))
+            zeros = ((0, 0),) * len(ones)
+            op = ir.Conv(ones, ones, zeros, ones, count, c_in * count, c_out * count, "zeros", w, b)
+        else:
+            op = ir.Linear(c_in, c_out, weight_seen, bias)
+        node = self._emit(name, op, (v.node,), c_out * count, self._sizes(v))
+        dims = [
+            replace(dim, digits=tuple(replace(d, stride=d.stride // c_in * c_out) if d.kind == CHANNEL else d for d in dim.digits))
+            for dim in v.dims[:-1]
+        ]  # fmt: skip
+        return Value(shape, node, (*dims, Dim(joined([Digit(CHANNEL, c_out)]))))
 
-    def _tokens(self, x: Value, channel: int, name: str) -> _Field:
-        """Channels in one dimension, anything else elsewhere; the operation does not mix positions."""
-        lattice = [
-            i for i, d in enumerate(x.dims) if i != channel and i > 0 and any(f.role == "lattice" for f in d.factors)
-        ]
-        if x.node is None:
-            lattice = [i for i in range(1, len(x.shape)) if i != channel]
-        return self._field(x, [channel], lattice, name, flat=True)
-
-    def embedding(self, ids: Value, weight: Value, *, name: str) -> Value:
-        """A table looked up at every position: a constant index gives a constant vector."""
-        out = weight.shape[1]
-        if ids.node is None:
-            return self.unknown("embedding", [], (*ids.shape, out), "the indices are a large constant", name=name)
-        before = self.nodes[ids.node]
-        index = self._emit(name, ir.ChannelMix(), (ids.node,), before.channels * out, before.sizes)
-        made = Factor(out, "channel")
-        return replace(ids, node=index, dims=(*ids.dims, Dim((made,))), channels=(*ids.channels, made))
-
-    # products of two values
-
-    @_layout("matmul")
     def matmul(self, a: Value, b: Value, *, name: str) -> Value:
-        """Matrix product of two tensors, either of which may be a constant."""
-        if b.is_constant and len(b.shape) == 2:
-            return self.linear(a, self._transposed(b), None, name=name)
-        if a.is_constant and len(a.shape) == 2 and len(b.shape) >= 2:
-            order = [*range(len(b.shape) - 2), len(b.shape) - 1, len(b.shape) - 2]
-            return self.permute(self.linear(self.permute(b, order), a, None, name=name), order)
-        if isinstance(a.scores, _Scores):
-            return self._attended(a.scores, b, len(b.shape) - 1, name)
-        if a.is_constant or b.is_constant:
-            raise LayoutError("a product with a stack of constant matrices")
-        contracted = a.dims[-1].factors, b.dims[-2].factors
-        if not all(f.role == "channel" for factors in contracted for f in factors):
-            return self._summary(a, b, name)
-        rows, columns = a.dims[-2], b.dims[-1]
-        positions = [any(f.role == "lattice" for f in d.factors) or not d.plain for d in (rows, columns)]
-        if all(positions):
-            heads = tuple(f for d in a.dims[:-2] for f in d.factors if f.role == "channel")
-            order = [*range(len(b.dims) - 2), len(b.dims) - 1, len(b.dims) - 2]
-            return Value((*a.dims[:-1], columns), scores=_Scores(a, permuted(b, order), heads))
-        return self._mixed(a, b, positions, name)
+        """``a @ b`` with broadcasting."""
+        name = self._unique(name)
+        if len(a.shape) == 1:
+            return self.squeeze(self.matmul(self.unsqueeze(a, (0,)), b, name=name), (max(len(b.shape) - 2, 0),))
+        if len(b.shape) == 1:
+            column = self.matmul(a, self.unsqueeze(b, (1,)), name=name)
+            return self.squeeze(column, (len(column.shape) - 1,))
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        return self._try("matmul", name, [a, b], shape, lambda: self._matmul(a, b, name, shape))
 
-    def _summary(self, a: Value, b: Value, name: str) -> Value:
-        """A product summed over positions (linear attention, Gram matrices): no lattice is left."""
-        left, right = a.dims[-2], b.dims[-1]
-        if any(f.role == "lattice" for d in (left, right) for f in d.factors) or a.node is None or b.node is None:
-            raise LayoutError("a matrix product mixes positions with positions")
-        batch = [Dim(tuple(f for f in d.factors if f.role != "lattice")) for d in a.dims[:-2]]
-        made = [Factor(d.size, "channel") for d in (left, right)]
-        kept = [f for d in batch for f in d.factors if f.role == "channel"]
-        channels = (*kept, *(f for f in made if f.size > 1))
-        axes = tuple(range(len(a.axes)))
-        index = self._emit(name, ir.Reduce(axes, "product"), (a.node, b.node), prod(f.size for f in channels), ())
-        return Value((*batch, *(Dim((f,) if f.size > 1 else ()) for f in made)), index, channels, ())
+    def _matmul(self, a: Value, b: Value, name: str, shape: Shape) -> Value:
+        if a.is_constant and b.is_constant:
+            return self._folded_matmul(a, b, shape)
+        if b.is_constant and prod(b.shape[:-2]) == 1 and a.scores is None:
+            assert b.weight is not None
+            weight = _mapped(b.weight, (b.shape[-1], b.shape[-2]), lambda w: w.reshape(b.shape[-2:]).T)
+            return self._linear(self._expanded(a, (*shape[:-1], a.shape[-1])), weight, None, name, shape)
+        if a.is_constant and prod(a.shape[:-2]) == 1 and b.scores is None:
+            assert a.weight is not None
+            swap = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+            turned = self.permute(self._expanded(b, (*shape[:-2], *b.shape[-2:])), swap)
+            weight = _reshaped(a.weight, a.shape[-2:])
+            return self.permute(self._linear(turned, weight, None, name, tuple(shape[i] for i in swap)), swap)
+        rank = len(shape)
+        swap = (*range(rank - 2), rank - 1, rank - 2)
+        if a.scores is not None and a.scores.softmax:
+            if not a.dims[-1].of(KEY):
+                raise _RefusedError("attention weights are read across queries")
+            s = a.scores
+            return self._attention(s.query, s.key, b, s.scale, s.biased, name, shape)
+        if b.scores is not None and b.scores.softmax:
+            if not b.dims[-2].of(KEY):
+                raise _RefusedError("attention weights are read across queries")
+            s = b.scores
+            turned_shape = tuple(shape[i] for i in swap)
+            value = self.permute(self._expanded(a, (*shape[:-2], *a.shape[-2:])), swap)
+            return self.permute(self._attention(s.query, s.key, value, s.scale, s.biased, name, turned_shape), swap)
+        q = self._data(a, len(a.shape) - 1)
+        k = self._data(b, len(b.shape) - 2)
+        for v, place in ((q, -1), (k, -2)):
+            if any(d.axis for d in v.dims[place].digits) or not v.dims[place].plain:
+                for d in v.dims[place].axes:
+                    self._relayout(v, d.kind, "channel")
+                raise _RefusedError("it sums over positions with weights from the data")
+            if v.dims[place].of(BATCH):
+                raise _RefusedError("it sums over samples")
+        q = self._expanded(q, (*shape[:-2], *q.shape[-2:]))
+        k = self._expanded(k, (*shape[:-2], *k.shape[-2:]))
+        keys = self.permute(k, swap)
+        dims = (*q.dims[:-1], Dim((Digit(KEY, shape[-1]),)))
+        return Value(shape, q.node, dims, scores=Scores(q, keys))
 
-    def _mixed(self, a: Value, b: Value, positions: Sequence[bool], name: str) -> Value:
-        """Channels mixed by coefficients that come from the data, the same at every position."""
-        main, other, kept = (a, b, 0) if positions[0] else (b, a, 1)
-        if main.node is None or other.node is None or (other.axes and any(positions)):
-            if other.axes and any(f.size > 1 for axis in other.axes for f in axis):
-                raise LayoutError("channels are mixed by coefficients that vary over another lattice")
-        assert main.node is not None and other.node is not None
-        free = (b.dims[-1] if kept == 0 else a.dims[-2]).size
-        made = Factor(free, "channel")
-        place = Dim((made,) if free > 1 else ())
-        batch = list(a.dims[:-2])
-        dims = (*batch, main.dims[-2], place) if kept == 0 else (*batch, place, main.dims[-1])
-        repeats = tuple(f for d in batch for f in d.factors if f in main.channels)
-        channels = (*repeats, *((made,) if free > 1 else ()))
-        index = self._emit(
-            name,
-            ir.ChannelMix(),
-            (main.node, other.node),
-            prod(f.size for f in channels),
-            self.nodes[main.node].sizes,
+    def _folded_matmul(self, a: Value, b: Value, shape: Shape) -> Value:
+        assert a.weight is not None
+        assert b.weight is not None
+        left, right = a, b
+        known = a.weight.known and b.weight.known
+        fixed = a.weight.fixed and b.weight.fixed
+
+        def load() -> Array:
+            return np.matmul(left.array(), right.array())  # type: ignore[arg-type]
+
+        return Value(shape, weight=Weight(a.weight.name, shape, fixed, load if known else None))
+
+    def _forced(self, v: Value) -> Value:
+        """Attention scores that are no attention after all: mixing of channels by coefficients from the data."""
+        if v.scores is None:
+            return v
+        s = v.scores
+        if s.softmax or s.biased:
+            raise _RefusedError("attention weights are used as data")
+        if v.dims != (*s.query.dims[:-1], v.dims[-1]) or not v.dims[-1].of(KEY):
+            raise _RefusedError("products of two fields are rearranged")
+        q, k = s.query, s.key
+        rank = len(v.shape)
+        # The side with a lattice keeps it; the other one's rows become channels.
+        if q.dims[-2].axes and not k.dims[-2].axes:
+            swap = (*range(rank - 2), rank - 1, rank - 2)
+            turned = Value(
+                tuple(v.shape[i] for i in swap),
+                k.node,
+                (*k.dims[:-1], Dim((Digit(KEY, q.shape[-2]),))),
+                scores=replace(s, query=k, key=q),
+            )
+            return self.permute(self._forced(turned), swap)
+        if not q.dims[-2].plain or not k.dims[-2].plain:
+            raise _RefusedError("products with extra tokens are used as data")
+        rows = q.shape[-2]
+        k = self._formed(k, rank - 1, groups=True)
+        groups = self._channel_digits(k, [rank - 1])
+        count = prod(d.size for d in groups)
+        q = self._settled(q)
+        if self._sizes(q):
+            axes = tuple(range(len(self._sizes(q))))
+            flat = self._emit(
+                self._after(q, "flatten"), ir.Flatten(axes), (q.node,), self._channels(q) * prod(self._sizes(q)), ()
+            )
+        else:
+            flat = q.node
+        columns = 1
+        if not k.dims[-2].axes:
+            columns = k.shape[-2]
+        channels = count * rows * columns
+        name = f"{self._after(v, 'matmul')}"
+        node = self._emit(name, ir.ChannelMix(), (flat, k.node), channels, self._sizes(k))
+        if s.scale != 1.0:
+            node = self._emit(name, ir.Affine(s.scale, None), (node,), channels, self._sizes(k))
+        per_in = self._channels(k) // count
+        dims = []
+        for d in k.dims[:-2]:
+            digits = (
+                replace(e, stride=e.stride // per_in * rows * columns) if e.kind == CHANNEL else e for e in d.digits
+            )
+            dims.append(replace(d, digits=tuple(digits)))
+        row = Dim(joined([Digit(CHANNEL, rows, columns)]))
+        column = k.dims[-2] if k.dims[-2].axes else Dim(joined([Digit(CHANNEL, columns)]))
+        return Value(v.shape, node, (*dims, row, column))
+
+    def attention(self, q: Value, k: Value, v: Value, *, scale: float, biased: bool, name: str) -> Value:
+        """``softmax(scale * q k^T + bias) v`` over ``(..., length, channels)``."""
+        name = self._unique(name)
+        batch = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        shape = (*batch, q.shape[-2], v.shape[-1])
+        return self._try(
+            "attention", name, [q, k, v], shape, lambda: self._attention(q, k, v, scale, biased, name, shape)
         )
-        return Value(dims, index, channels, main.axes)
 
-    def _attended(self, scores: _Scores, value: Value, channel: int, name: str) -> Value:
-        """Softmax-weighted sum of the values over all positions."""
-        query, key = scores.query, scores.key
-        if value.node is None or query.node is None or key.node is None or not scores.normalised:
-            raise LayoutError("scores that are not a softmax multiply a field")
-        heads = prod(f.size for f in scores.heads)
+    def _attention(
+        self, query: Value, key: Value, value: Value, scale: float, biased: bool, name: str, shape: Shape
+    ) -> Value:
+        last = len(shape) - 1
         parts = []
-        for part, last in ((query, -1), (key, -1), (value, channel)):
-            inner = list(part.dims[last].factors)
-            outer = [f for f in part.channels if f not in inner]
-            parts.append(self._ordered(part, [*outer, *inner], name))
+        for v in (query, key, value):
+            v = self._expanded(self._data(v, len(v.shape) - 1), (*shape[:-2], *v.shape[-2:]))
+            parts.append(self._settled(self._formed(v, last, groups=True)))
         q, k, v = parts
-        assert q.node is not None and k.node is not None and v.node is not None
-        sizes = self.nodes[q.node].sizes
-        op = ir.Attention(
-            heads,
-            scores.scale,
-            scores.biased,
-            windowed=_windowed(query),
-            cross=self.nodes[v.node].sizes != sizes,
+        if k.dims[-2].size != v.dims[-2].size:
+            raise _RefusedError("its keys and values have different lengths")
+        strays = self._channel_digits(q, [last])
+        heads = prod(d.size for d in strays)
+        if q.dims[-2].of(CHANNEL) or k.dims[-2].of(CHANNEL) or v.dims[-2].of(CHANNEL):
+            raise _RefusedError("it attends over channels")
+        placed = {d.kind for d in q.dims[-2].axes}
+        windowed = any(d.axis for dim in q.dims[:-2] for d in dim.digits) or any(
+            d.size != self._sizes(q)[d.kind] for d in q.dims[-2].axes
         )
-        out = list(v.dims[channel].factors)
-        made = [Factor(f.size, "channel") for f in out]
-        index = self._emit(name, op, (q.node, k.node, v.node), heads * prod(f.size for f in made), sizes)
-        dims = (*query.dims[:-1], Dim(tuple(made)))
-        return Value(dims, index, (*scores.heads, *made), q.axes)
+        cross = self._sizes(q) != self._sizes(k)
+        c_v = v.shape[-1]
+        groups_v = prod(d.size for d in self._channel_digits(v, [last]))
+        channels = heads * c_v if heads >= groups_v else groups_v * c_v
+        op = ir.Attention(max(heads, groups_v), scale, biased, windowed, cross)
+        node = self._emit(name, op, (q.node, k.node, v.node), channels, self._sizes(q))
+        del placed
+        per = self._channels(q) // heads
+        dims = []
+        reference = q if heads >= groups_v else v
+        for i, dim in enumerate(q.dims[:-1]):
+            digits = []
+            for d in dim.digits:
+                if d.kind == CHANNEL:
+                    d = replace(d, stride=d.stride // per * c_v)
+                digits.append(d)
+            if reference is v and dim.of(SPREAD) and v.dims[i].of(CHANNEL):
+                digits = [
+                    replace(d, stride=d.stride // (self._channels(v) // groups_v) * c_v) for d in v.dims[i].digits
+                ]
+            dims.append(replace(dim, digits=tuple(digits)))
+        return Value(shape, node, (*dims, Dim(joined([Digit(CHANNEL, c_v)]))))
 
-    @_layout("attention")
-    def attention(self, q: Value, k: Value, v: Value, *, scale: float | None, biased: bool, name: str) -> Value:
-        """Scaled dot-product attention of ``(..., positions, channels)`` tensors."""
-        if q.node is None or k.node is None or v.node is None:
-            q, k, v = (self._tokens(t, len(t.shape) - 1, name).value if t.node is None else t for t in (q, k, v))
-        for part in (q, k, v):
-            self._check_roles(part, [len(part.dims) - 1], [len(part.dims) - 2])
-        heads = tuple(f for d in q.dims[:-2] for f in d.factors if f.role == "channel")
-        factor = scale if scale is not None else 1 / sqrt(q.shape[-1])
-        return self._attended(_Scores(q, k, heads, factor, biased, True), v, len(v.dims) - 1, name)
+    def softmax(self, x: Value, dim: int, *, name: str) -> Value:
+        """Softmax over one dimension."""
+        name = self._unique(name)
+        return self._try("softmax", name, [x], x.shape, lambda: self._softmax(x, dim % len(x.shape), name))
+
+    def _softmax(self, x: Value, dim: int, name: str) -> Value:
+        if x.is_constant:
+            return self._folded(x, x.shape, lambda a: _softmaxed(a, dim))
+        if x.scores is not None:
+            if not x.dims[dim].of(KEY):
+                raise _RefusedError("it normalises attention over queries")
+            return replace(x, scores=replace(x.scores, softmax=True))
+        if x.dims[dim].axes:
+            self._relayout(x, x.dims[dim].axes[0].kind, "channel")
+            raise _RefusedError("it normalises over positions")
+        v = self._formed(x, dim, groups=True)
+        count = prod(d.size for d in self._channel_digits(v, [dim]))
+        return self._same(v, name, ir.Normalize("softmax", groups=count, eps=0.0))
 
     def einsum(self, equation: str, *values: Value, name: str) -> Value:
-        """Einstein summation of two tensors, lowered to a matrix product."""
-        shape = _einsum_shape(equation, values)
-        try:
-            left, _, out = equation.replace(" ", "").partition("->")
-            terms = left.split(",")
-            if len(terms) != 2 or any(len(set(t)) != len(t) for t in terms) or "." in equation:
-                raise LayoutError("an einsum of this form")
-            a, b = terms
-            both = [c for c in a if c in b and c in out]
-            gone = [c for c in a if c in b and c not in out]
-            rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
-            if set(rows + columns + both) != set(out):
-                raise LayoutError("an einsum that sums within one tensor")
-            size = dict(zip(a + b, values[0].shape + values[1].shape, strict=True))
-
-            def arranged(value: Value, term: str, first: list[str], second: list[str]) -> Value:
-                order = [term.index(c) for c in (*both, *first, *second)]
-                merged = [*(size[c] for c in both), *(prod(size[c] for c in group) for group in (first, second))]
-                return self.reshape(self.permute(value, order), merged)
-
-            made = self.matmul(arranged(values[0], a, rows, gone), arranged(values[1], b, gone, columns), name=name)
-            opened = self.reshape(made, [size[c] for c in (*both, *rows, *columns)])
-            return self.permute(opened, [[*both, *rows, *columns].index(c) for c in out])
-        except LayoutError as error:
-            return self.unknown("einsum", list(values), shape, str(error), name=name)
-
-    def _transposed(self, weight: Value) -> Value:
-        assert weight.weight is not None
-        return self._mapped(weight, lambda v: v.T, weight.shape[::-1])
-
-    def _mapped(self, x: Value, function: Callable[[NDArray[Any]], NDArray[Any]], shape: Sequence[int]) -> Value:
-        """A constant after a change of arrangement, still lazy."""
-        weight = x.weight
-        assert weight is not None
-        load = weight.load
-        made = replace(
-            weight, shape=tuple(shape), load=None if load is None else (lambda: np.asarray(function(load())))
+        """Einstein summation of one or two values, as transposes and a matrix product."""
+        name = self._unique(name)
+        left, _, right = equation.replace(" ", "").partition("->")
+        terms = left.split(",")
+        sizes = {c: n for t, v in zip(terms, values, strict=True) for c, n in zip(t, v.shape, strict=False)}
+        plain = "." not in equation and all(
+            len(set(t)) == len(t) == len(v.shape) for t, v in zip(terms, values, strict=True)
         )
-        return Value((), weight=made)
+        if not right and "->" not in equation:
+            letters = sorted("".join(terms))
+            right = "".join(c for c in letters if letters.count(c) == 1)
+        shape = tuple(sizes.get(c, 1) for c in right)
 
-    # arrangement
+        def act() -> Value:
+            if not plain or len(values) > 2:
+                raise _RefusedError(f"einsum {equation!r} has no entry")
+            if len(values) == 1:
+                gone = tuple(i for i, c in enumerate(terms[0]) if c not in right)
+                v = self.reduce(values[0], gone, "sum", False, name=name) if gone else values[0]
+                kept = [c for c in terms[0] if c in right]
+                return self.permute(v, tuple(kept.index(c) for c in right))
+            a, b = values
+            ta, tb = terms
+            for i, (t, other) in enumerate(((ta, tb), (tb, ta))):
+                alone = tuple(j for j, c in enumerate(t) if c not in right and c not in other)
+                if alone:
+                    reduced = self.reduce((a, b)[i], alone, "sum", False, name=name)
+                    t = "".join(c for j, c in enumerate(t) if j not in alone)
+                    a, b, ta, tb = (reduced, b, t, tb) if i == 0 else (a, reduced, ta, t)
+            batch = [c for c in ta if c in tb and c in right]
+            inner = [c for c in ta if c in tb and c not in right]
+            rows = [c for c in right if c in ta and c not in tb]
+            columns = [c for c in right if c in tb and c not in ta]
+            if not inner:
+                return self._outer(a, b, ta, tb, right, name)
+            left_value = self.permute(a, tuple(ta.index(c) for c in [*batch, *rows, *inner]))
+            right_value = self.permute(b, tuple(tb.index(c) for c in [*batch, *inner, *columns]))
+            lead = tuple(sizes[c] for c in batch)
+            count = [prod(sizes[c] for c in group) for group in (rows, inner, columns)]
+            left_value = self.reshape(left_value, (*lead, count[0], count[1]))
+            right_value = self.reshape(right_value, (*lead, count[1], count[2]))
+            full = (*lead, count[0], count[2])
+            y = self._matmul(left_value, right_value, name, full)
+            y = self.reshape(y, (*lead, *(sizes[c] for c in rows), *(sizes[c] for c in columns)))
+            order = [*batch, *rows, *columns]
+            return self.permute(y, tuple(order.index(c) for c in right))
 
-    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
-        """View a tensor with another shape."""
-        if x.is_constant:
-            return self._mapped(x, lambda v: v.reshape(shape), shape)
-        try:
-            if x.scores is not None:
-                return self._score_view(x, shape)
-            return self._separated(reshaped(x, shape))
-        except LayoutError as error:
-            return self.unknown("reshape", [x], shape, str(error), name=f"{self.near(x)}:reshape")
+        return self._try("einsum", name, values, shape, act)
 
-    def _separated(self, x: Value) -> Value:
-        return x
+    def _outer(self, a: Value, b: Value, ta: str, tb: str, right: str, name: str) -> Value:
+        """A product without a sum: broadcasting."""
+        spread = []
+        for v, t in ((a, ta), (b, tb)):
+            v = self.permute(v, tuple(t.index(c) for c in right if c in t))
+            missing = tuple(i for i, c in enumerate(right) if c not in t)
+            spread.append(self.unsqueeze(v, missing))
+        return self._elementwise("mul", spread[0], spread[1], name)
 
-    def _score_view(self, x: Value, shape: Sequence[int]) -> Value:
-        """Scores with heads split off or merged with the batch; positions stay."""
-        if tuple(shape[-2:]) != x.shape[-2:]:
-            raise LayoutError("attention scores are reshaped")
-        batch = reshaped(replace(x, dims=x.dims[:-2]), shape[:-2])
-        return replace(x, dims=(*batch.dims, *x.dims[-2:]))
+    # ----------------------------------------------------------------------------------- interpolation, pooling, pads
 
-    def permute(self, x: Value, order: Sequence[int]) -> Value:
-        """Reorder dimensions."""
-        order = [o % len(x.shape) for o in order]
-        if x.is_constant:
-            return self._mapped(x, lambda v: v.transpose(order), [x.shape[o] for o in order])
-        if x.scores is not None and order[-2:] != [len(order) - 2, len(order) - 1]:
-            return self.unknown(
-                "permute", [x], [x.shape[o] for o in order], "attention scores are transposed", name=self.near(x)
-            )
-        return permuted(x, order)
-
-    def squeeze(self, x: Value, dims: Sequence[int]) -> Value:
-        """Drop dimensions of size 1."""
-        gone = {d % len(x.shape) for d in dims}
-        return self.reshape(x, [n for i, n in enumerate(x.shape) if i not in gone])
-
-    def unsqueeze(self, x: Value, dims: Sequence[int]) -> Value:
-        """Add dimensions of size 1, at places of the result."""
-        rank = len(x.shape) + len(dims)
-        new = {d % rank for d in dims}
-        old = iter(x.shape)
-        return self.reshape(x, [1 if i in new else next(old) for i in range(rank)])
-
-    @_layout("expand")
-    def expand(self, x: Value, shape: Sequence[int], *, name: str | None = None) -> Value:
-        """Repeat dimensions of size 1."""
-        full = [*(1,) * (len(shape) - len(x.shape)), *x.shape]
-        target = [old if new == -1 else new for old, new in zip(full, shape, strict=True)]
-        if x.is_constant:
-            return self._mapped(x, lambda v: np.broadcast_to(v, target), target)
-        if x.scores is not None:
-            raise LayoutError("attention scores are expanded")
-        x = self.reshape(x, full)
-        label = name or f"{self.near(x)}:expand"
-        tokens = bool(x.dims) and any(f in x.channels for f in x.dims[-1].factors) and len(x.dims) == 3
-        for i, (old, new) in enumerate(zip(full, target, strict=True)):
-            if old == new:
-                continue
-            assert x.node is not None
-            node = self.nodes[x.node]
-            if i == 0:
-                made = Factor(new, "batch")
-            elif i >= 2 or tokens:
-                made = Factor(new, "lattice")
-                hidden = [a for a, axis in enumerate(x.axes) if all(f.size == 1 for f in axis)]
-                if hidden:
-                    x = self._dropped(x, hidden[:1], label)
-                    assert x.node is not None
-                    node = self.nodes[x.node]
-                index = self._emit(
-                    label, ir.Broadcast((len(node.sizes),)), (x.node,), node.channels, (*node.sizes, new)
-                )
-                x = replace(x, node=index, axes=(*x.axes, (made,)))
-            else:
-                made = Factor(new, "channel")
-                repeats = [x.node] * new if new <= MOST_REPEATS else [x.node]
-                op: ir.Op = ir.Concat() if new <= MOST_REPEATS else ir.ChannelMix()
-                index = self._emit(label, op, repeats, node.channels * new, node.sizes)
-                x = replace(x, node=index, channels=(made, *x.channels))
-            dims = list(x.dims)
-            dims[i] = Dim((made,))
-            x = replace(x, dims=tuple(dims))
-        return x
-
-    def _dropped(self, x: Value, axes: Sequence[int], name: str) -> Value:
-        """Remove lattice axes of a single position."""
-        assert x.node is not None
-        node = self.nodes[x.node]
-        sizes = [n for a, n in enumerate(node.sizes) if a not in axes]
-        index = self._emit(f"{name}:squeeze", ir.Reduce(tuple(axes), "mean"), (x.node,), node.channels, sizes)
-        kept = tuple(axis for a, axis in enumerate(x.axes) if a not in axes)
-        return _without_ones(replace(x, node=index, axes=kept), kept)
-
-    @_layout("slice")
-    def slice(self, x: Value, dim: int, start: int, stop: int, step: int = 1, *, name: str | None = None) -> Value:
-        """Entries ``start, start + step, ...`` before ``stop`` of one dimension; bounds are not negative."""
-        dim %= len(x.shape)
-        old = x.shape[dim]
-        count = len(range(start, stop, step))
-        if x.is_constant:
-            cut = tuple(slice(None) if i != dim else _python_slice(start, stop, step) for i in range(len(x.shape)))
-            return self._mapped(x, lambda v: v[cut], [count if i == dim else n for i, n in enumerate(x.shape)])
-        if (start, count, step) == (0, old, 1):
-            return x
-        if x.scores is not None:
-            raise LayoutError("attention scores are cut")
-        label = name or f"{self.near(x)}:slice"
-        here = x.dims[dim]
-        if not here.plain:
-            return self._cut_tokens(x, dim, start, count, step, label)
-        factors = [f for f in here.factors if f.size > 1]
-        if not factors or factors[0].role == "batch":
-            made = () if count == 1 else (Factor(count, "batch"),)
-            return _with_dim(x, dim, Dim((*made, *factors[1:])) if len(factors) <= 1 else _bad("the batch is cut"))
-        if len(factors) > 1:
-            inner = prod(f.size for f in factors[1:])
-            if step == 1 and start % inner == 0 and count % inner == 0:
-                opened = reshaped(x, [*x.shape[:dim], old // inner, inner, *x.shape[dim + 1 :]])
-                cut_value = self.slice(opened, dim, start // inner, (start + count) // inner, 1, name=label)
-                return self.reshape(cut_value, [*x.shape[:dim], count, *x.shape[dim + 1 :]])
-            raise LayoutError("a dimension of several parts is cut")
-        factor = factors[0]
-        if factor.role == "channel":
-            return self._cut_channels(x, dim, factor, start, count, step, label)
-        return self._cut_lattice(x, dim, factor, start, count, step, label)
-
-    def _cut_tokens(self, x: Value, dim: int, start: int, count: int, step: int, name: str) -> Value:
-        here = x.dims[dim]
-        inside = here.size - here.before - here.after
-        if step != 1:
-            raise LayoutError("tokens are cut with a step")
-        stop = start + count
-        if start <= here.before and stop >= here.before + inside:
-            return _with_dim(x, dim, replace(here, before=here.before - start, after=stop - here.before - inside))
-        if stop <= here.before or start >= here.before + inside:
-            # extra tokens have no position: what is left of the field is global
-            assert x.node is not None
-            node = self.nodes[x.node]
-            axes = tuple(range(len(node.sizes)))
-            index = self._emit(name, ir.Reduce(axes, "mean"), (x.node,), node.channels, ())
-            made = Factor(count, "channel")
-            if count == 1:
-                return replace(_with_dim(x, dim, Dim()), node=index, axes=())
-            mixed = self._emit(name, ir.ChannelMix(), (index,), node.channels * count, ())
-            return replace(_with_dim(x, dim, Dim((made,))), node=mixed, channels=(made, *x.channels), axes=())
-        raise LayoutError("tokens and positions are cut together")
-
-    def _cut_channels(self, x: Value, dim: int, factor: Factor, start: int, count: int, step: int, name: str) -> Value:
-        x = self._ordered(x, [factor, *(f for f in x.channels if f is not factor)], name)
-        assert x.node is not None
-        node = self.nodes[x.node]
-        rest = node.channels // factor.size
-        if rest > 1 and step != 1:
-            raise LayoutError("channels are cut with a step")
-        op = ir.ChannelSlice(start * rest, (start + step * (count - 1)) * rest + rest, step)
-        if step < 0:
-            raise LayoutError("channels are reversed")
-        index = self._emit(name, op, (x.node,), count * rest, node.sizes)
-        made = (Factor(count, "channel", named=factor.named),) if count > 1 else ()
-        others = tuple(f for f in x.channels if f is not factor)
-        return replace(_with_dim(x, dim, Dim(made)), node=index, channels=(*made, *others))
-
-    def _cut_lattice(self, x: Value, dim: int, factor: Factor, start: int, count: int, step: int, name: str) -> Value:
-        axis = next(a for a, ax in enumerate(x.axes) if factor in ax)
-        assert x.node is not None
-        node = self.nodes[x.node]
-        starts, steps, sizes = [0] * len(node.sizes), [1] * len(node.sizes), list(node.sizes)
-        if x.axes[axis] == (factor,):
-            starts[axis], steps[axis], sizes[axis] = start, step, count
-            made: tuple[Factor, ...] = (Factor(count, "lattice"),)
-            kept: tuple[Factor, ...] = made
-        elif x.axes[axis][-1] is factor and count == 1:  # one phase of an axis that was split into (outer, phase)
-            starts[axis], steps[axis], sizes[axis] = start, factor.size, node.sizes[axis] // factor.size
-            made, kept = (), x.axes[axis][:-1]
-        else:
-            raise LayoutError("a part of a lattice axis is cut")
-        index = self._emit(name, ir.Slice(tuple(starts), tuple(steps)), (x.node,), node.channels, sizes)
-        axes = tuple(kept if a == axis else ax for a, ax in enumerate(x.axes))
-        return replace(_with_dim(x, dim, Dim(made)), node=index, axes=axes)
-
-    def split(self, x: Value, dim: int, sizes: Sequence[int], *, name: str | None = None) -> list[Value]:
-        """Consecutive pieces of one dimension."""
-        pieces, position = [], 0
-        for size in sizes:
-            pieces.append(self.slice(x, dim, position, position + size, 1, name=name))
-            position += size
-        return pieces
-
-    def concat(self, values: Sequence[Value], dim: int, *, name: str) -> Value:
-        """Join tensors along one dimension."""
-        shape = list(values[0].shape)
-        dim %= len(shape)
-        shape[dim] = sum(v.shape[dim] for v in values)
-        count = len(self.nodes)
-        try:
-            return self._concat(list(values), dim, name)
-        except LayoutError as error:
-            del self.nodes[count:]
-            return self.unknown("concat", list(values), shape, str(error), name=name)
-
-    def _concat(self, values: list[Value], dim: int, name: str) -> Value:
-        if len(values) == 1:
-            return values[0]
-        if any(v.scores is not None for v in values):
-            raise LayoutError("attention scores are concatenated")
-        if all(v.is_constant for v in values):
-            raise LayoutError("constants are concatenated")
-        fields = [v for v in values if not v.is_constant]
-        roles = {f.role for v in fields for f in v.dims[dim].factors}
-        if "lattice" in roles or any(not v.dims[dim].plain for v in fields):
-            return self._concat_positions(values, dim, name)
-        if dim == 0 or "batch" in roles:
-            raise LayoutError("samples are concatenated into a batch")
-        model = max(fields, key=lambda v: (len(v.axes), len(v.shape)))
-        lattice = [i for i, d in enumerate(model.dims) if any(f.role == "lattice" for f in d.factors)]
-        values = [
-            v
-            if not v.is_constant
-            else self._source(
-                "position" if any(v.shape[i] > 1 for i in lattice) else "constant",
-                v.weight,
-                v.shape,
-                v.weight.name if v.weight and v.weight.name else name,
-                lattice=[i for i in lattice if v.shape[i] > 1],
-            )
-            for v in values
-        ]
-        joined = [_with_dim(v, dim, Dim()) for v in values]
-        aligned, _ = self._aligned(joined, name, channels_elsewhere=[v.dims[dim].factors for v in values])
-        parts: list[int] = []
-        outer: tuple[Factor, ...] | None = None
-        for value, own in zip(aligned, (v.dims[dim].factors for v in values), strict=True):
-            inner = [f for f in own if f.size > 1]
-            rest = [f for d in value.dims for f in d.factors if f in value.channels]
-            ordered = self._ordered(value, [*inner, *rest], name)
-            assert ordered.node is not None
-            parts.append(ordered.node)
-            sizes = tuple(f.size for f in rest)
-            if outer is not None and tuple(f.size for f in outer) != sizes:
-                raise LayoutError("tensors with different channels in other dimensions are concatenated")
-            outer = tuple(rest) if outer is None else outer
-        total = sum(v.shape[dim] for v in values)
-        made = Factor(total, "channel")
-        lattice_sizes = max((self.nodes[p].sizes for p in parts), key=lambda s: (len(s), prod(s)))
-        channels = sum(self.nodes[p].channels for p in parts)
-        index = self._emit(name, ir.Concat(), parts, channels, lattice_sizes)
-        first = max(aligned, key=lambda v: len(v.axes))
-        own_outer = tuple(f for d in first.dims for f in d.factors if f in first.channels)
-        return replace(_with_dim(first, dim, Dim((made,))), node=index, channels=(made, *own_outer))
-
-    def _concat_positions(self, values: list[Value], dim: int, name: str) -> Value:
-        """Along positions: extra tokens, or padding made of pieces."""
-
-        def extent(v: Value) -> int:
-            return 0 if v.is_constant else prod(f.size for f in v.dims[dim].factors if f.role == "lattice")
-
-        main = max(range(len(values)), key=lambda i: extent(values[i]))
-        field = values[main]
-        before = sum(v.shape[dim] for v in values[:main])
-        after = sum(v.shape[dim] for v in values[main + 1 :])
-        others = [v for i, v in enumerate(values) if i != main]
-        factors = [f for f in field.dims[dim].factors if f.size > 1]
-        channel_last = any(f in field.channels for f in field.dims[-1].factors)
-        if channel_last and dim < len(field.dims) - 1:
-            here = field.dims[dim]
-            return _with_dim(field, dim, replace(here, before=here.before + before, after=here.after + after))
-        constants = all(v.is_constant for v in others)
-        assert field.node is not None
-        own = all(
-            v.node is not None and (self._root(v.node) == self._root(field.node) or self._root(v.node) == field.node)
-            for v in others
-        )
-        if (constants or own) and len(factors) == 1 and factors[0] in (ax[0] for ax in field.axes if len(ax) == 1):
-            pads = [(before, after) if i == dim else (0, 0) for i in range(len(field.dims))]
-            return self.pad(field, pads, "constant" if constants else "circular", 0.0, name=name)
-        raise LayoutError("fields are put side by side")
-
-    def _root(self, index: int) -> int:
-        """The node that slices and shifts were taken from."""
-        while isinstance(self.nodes[index].op, ir.Slice | ir.Pad):
-            index = self.nodes[index].inputs[0]
-        return index
-
-    @_layout("pad")
-    def pad(self, x: Value, pads: Pairs, mode: ir.PadMode, value: float, *, name: str) -> Value:
-        """Padding ``(before, after)`` per dimension of the tensor; negative amounts crop."""
-        if not any(a or b for a, b in pads):
-            return x
-        if x.is_constant:
-            raise LayoutError("a constant is padded")
-        touched = [i for i, pair in enumerate(pads) if any(pair)]
-        if touched == [1] or any(not any(f.role == "lattice" for f in x.dims[i].factors) for i in touched):
-            return self._pad_channels(x, pads, touched, name)
-        starts: dict[int, tuple[int, int]] = {}
-        axes = list(x.axes)
-        dims = list(x.dims)
-        assert x.node is not None
-        node = self.nodes[x.node]
-        sizes = list(node.sizes)
-        for i in touched:
-            axis = next((a for a, ax in enumerate(x.axes) if list(ax) == list(x.dims[i].factors)), None)
-            if axis is None or not x.dims[i].plain:
-                raise LayoutError("a part of a lattice axis is padded")
-            starts[axis] = pads[i]
-            sizes[axis] += sum(pads[i])
-            made = Factor(sizes[axis], "lattice")
-            axes[axis], dims[i] = (made,), Dim((made,))
-        op = ir.Pad(tuple(starts.get(a, (0, 0)) for a in range(len(sizes))), mode, value)
-        index = self._emit(name, op, (x.node,), node.channels, sizes)
-        return Value(tuple(dims), index, x.channels, tuple(axes))
-
-    def _pad_channels(self, x: Value, pads: Pairs, touched: Sequence[int], name: str) -> Value:
-        (i,) = touched if len(touched) == 1 else (_bad("channels and positions are padded together"),)
-        assert x.node is not None
-        if x.channels != tuple(f for f in x.dims[i].factors if f.size > 1) or any(
-            f.role == "lattice" for f in x.dims[i].factors
-        ):
-            raise LayoutError("some of the channels are padded")
-        before, after = pads[i]
-        node = self.nodes[x.node]
-        parts = []
-        for count, where in ((before, 0), (0, 1), (after, 2)):
-            if where == 1:
-                parts.append(x.node)
-            elif count > 0:
-                zero = ir.Weight(f"{name}:zeros", (count,), True, lambda count=count: np.zeros(count))  # type: ignore[misc]
-                parts.append(self._emit(f"{name}:zeros", ir.Source("constant", zero), (), count, ()))
-            elif count < 0:
-                raise LayoutError("channels are cropped by padding")
-        total = node.channels + before + after
-        made = Factor(total, "channel")
-        index = self._emit(name, ir.Concat(), parts, total, node.sizes)
-        return replace(_with_dim(x, i, Dim((made,))), node=index, channels=(made,))
-
-    @_layout("roll")
-    def roll(self, x: Value, shifts: Sequence[int], dims: Sequence[int], *, name: str) -> Value:
-        """Circular shift along lattice dimensions."""
-        return self._moved(x, {d % len(x.shape): (-s, 1) for s, d in zip(shifts, dims, strict=True)}, name)
-
-    @_layout("flip")
-    def flip(self, x: Value, dims: Sequence[int], *, name: str) -> Value:
-        """Reversal along lattice dimensions."""
-        return self._moved(x, {d % len(x.shape): (x.shape[d % len(x.shape)] - 1, -1) for d in dims}, name)
-
-    def _moved(self, x: Value, moves: Mapping[int, tuple[int, int]], name: str) -> Value:
-        assert x.node is not None
-        node = self.nodes[x.node]
-        starts, steps = [0] * len(node.sizes), [1] * len(node.sizes)
-        for dim, (start, step) in moves.items():
-            if x.shape[dim] == 1:
-                continue
-            axis = next((a for a, ax in enumerate(x.axes) if list(ax) == list(x.dims[dim].factors)), None)
-            if axis is None:
-                raise LayoutError("something other than a lattice axis is shifted or reversed")
-            starts[axis], steps[axis] = start, step
-        return self._after(x, ir.Slice(tuple(starts), tuple(steps)), name)
-
-    # resampling
-
-    @_layout("interpolate")
     def resize(self, x: Value, axes: Sequence[AxisResize], mode: str, out_sizes: Sequence[int], *, name: str) -> Value:
-        """Interpolation of dimensions 2 and up."""
-        lattice = range(2, len(x.shape))
-        f = self._field(x, [1], lattice, name)
-        identity = AxisResize(1, 1, (((0, 1.0),),))
-        per_axis = [identity] * len(f.value.axes)
-        for place, resize in zip(f.places, axes, strict=True):
-            per_axis[place[0]] = resize
-        assert f.value.node is not None
-        channels = self.nodes[f.value.node].channels
-        index = self._emit(name, ir.Resize(tuple(per_axis), mode), (f.value.node,), channels, self._sizes(f, out_sizes))
-        return self._resized(f, index, 1, x.shape[1], lattice, out_sizes)
+        """Interpolation of the last ``len(axes)`` dimensions."""
+        name = self._unique(name)
+        first = len(x.shape) - len(axes)
+        shape = (*x.shape[:first], *(int(n) for n in out_sizes))
 
-    @_layout("pool")
+        def act() -> Value:
+            v = self._data(x, 1)
+            lattice = list(range(first, len(shape)))
+            if all(not v.dims[d].digits for d in lattice):
+                return self._expanded(v, shape)  # from one value without a lattice: a constant
+            v = self._settled(self._formed(v, 1, lattice) if first > 1 else self._axes_only(v, lattice))
+            per_axis = self._per_axis(v, lattice, axes, AxisResize(1, 1, (((0, 1.0),),)))
+            sizes = self._resized(v, lattice, shape)
+            node = self._emit(name, ir.Resize(per_axis, mode), (v.node,), self._channels(v), sizes)
+            return self._on_axes(v, node, lattice, shape)
+
+        return self._try("interpolate", name, [x], shape, act)
+
+    def _axes_only(self, v: Value, lattice: Sequence[int]) -> Value:
+        return self._with_axes(self._out_of_channels(v, None, lattice), lattice)
+
+    def _resized(self, v: Value, lattice: Sequence[int], shape: Shape) -> tuple[int, ...]:
+        sizes = list(self._sizes(v))
+        for d in lattice:
+            sizes[v.dims[d].digits[0].kind] = shape[d]
+        return tuple(sizes)
+
+    def _on_axes(self, v: Value, node: int, lattice: Sequence[int], shape: Shape) -> Value:
+        """The same layout with new sizes of some axes."""
+        changed = {v.dims[d].digits[0].kind for d in lattice if self._sizes(v)[v.dims[d].digits[0].kind] != shape[d]}
+        for i, dim in enumerate(v.dims):
+            if i not in lattice and any(d.kind in changed for d in dim.axes):
+                raise _RefusedError("its positions are cut into blocks")
+        dims = [Dim((Digit(dim.digits[0].kind, shape[i]),)) if i in lattice else dim for i, dim in enumerate(v.dims)]
+        return Value(tuple(shape), node, tuple(dims))
+
     def pool(
         self,
         x: Value,
@@ -1123,894 +1238,1472 @@ class Builder:
         *,
         kernel: Sequence[int],
         stride: Sequence[int],
-        padding: Pairs,
+        padding: Sequence[Pair],
         dilation: Sequence[int],
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         name: str,
     ) -> Value:
-        """Pooling over dimensions 2 and up (the last ones, where there are fewer windows than that)."""
-        lattice = range(len(x.shape) - len(kernel), len(x.shape))
-        f = self._field(x, [lattice[0] - 1], lattice, name)
-        sizes = [
-            _pooled(n, k, s, d, pair, ceil_mode)
-            for n, k, s, d, pair in zip(x.shape[lattice[0] :], kernel, stride, dilation, padding, strict=True)
-        ]
-        op = ir.Pool(
-            kind,
-            self._spread(f, kernel, 1),
-            self._spread(f, stride, 1),
-            self._spread_pairs(f, padding),
-            self._spread(f, dilation, 1),
-            count_include_pad,
-        )
-        assert f.value.node is not None
-        index = self._emit(name, op, (f.value.node,), self.nodes[f.value.node].channels, self._sizes(f, sizes))
-        return self._resized(f, index, lattice[0] - 1, x.shape[lattice[0] - 1], lattice, sizes)
+        """Pooling of the last dimensions over windows."""
+        name = self._unique(name)
+        first = len(x.shape) - len(kernel)
+        sizes = []
+        for n, k, s, (lo, hi), d in zip(x.shape[first:], kernel, stride, padding, dilation, strict=True):
+            span = n + lo + hi - d * (k - 1) - 1
+            out = (ceil(span / s) if ceil_mode else floor(span / s)) + 1
+            # A window that would start in the padding behind does not count.
+            sizes.append(out - 1 if ceil_mode and (out - 1) * s >= n + lo else out)
+        shape = (*x.shape[:first], *sizes)
 
-    @_layout("unpool")
+        def act() -> Value:
+            v = self._data(x, first - 1 if first else None)
+            lattice = list(range(first, len(shape)))
+            v = self._settled(self._axes_only(v, lattice))
+            op = ir.Pool(
+                kind,
+                self._per_axis(v, lattice, kernel, 1),
+                self._per_axis(v, lattice, stride, 1),
+                self._per_axis(v, lattice, padding, (0, 0)),
+                self._per_axis(v, lattice, dilation, 1),
+                count_include_pad,
+            )
+            node = self._emit(name, op, (v.node,), self._channels(v), self._resized(v, lattice, shape))
+            return self._on_axes(v, node, lattice, shape)
+
+        return self._try(f"{kind} pooling", name, [x], shape, act)
+
     def unpool(
         self, x: Value, *, kernel: Sequence[int], stride: Sequence[int], out_sizes: Sequence[int], name: str
     ) -> Value:
-        """Max un-pooling of the last dimensions."""
-        lattice = range(len(x.shape) - len(kernel), len(x.shape))
-        f = self._field(x, [lattice[0] - 1], lattice, name)
-        op = ir.Unpool(self._spread(f, kernel, 1), self._spread(f, stride, 1))
-        assert f.value.node is not None
-        index = self._emit(name, op, (f.value.node,), self.nodes[f.value.node].channels, self._sizes(f, out_sizes))
-        return self._resized(f, index, lattice[0] - 1, x.shape[lattice[0] - 1], lattice, out_sizes)
+        """Max un-pooling to the given sizes."""
+        name = self._unique(name)
+        first = len(x.shape) - len(kernel)
+        shape = (*x.shape[:first], *out_sizes)
 
-    def pixel_shuffle(
-        self, x: Value, factors: Sequence[int], order: Literal["CRD", "DCR"] = "CRD", *, name: str
-    ) -> Value:
-        """Depth to space of a tensor ``(..., C prod(r), *positions)``."""
-        axes = len(factors)
-        lead, sizes = x.shape[: -axes - 1], x.shape[-axes:]
-        channels = x.shape[-axes - 1] // prod(factors)
-        head = len(lead)
-        shape = (*lead, *sizes[:0], channels, *(n * r for n, r in zip(sizes, factors, strict=True)))
-        try:
-            split = [channels, *factors] if order == "CRD" else [*factors, channels]
-            opened = reshaped(x, [*lead, *split, *sizes], named=True)
-            first = head if order == "CRD" else head + axes
-            phase = head + 1 if order == "CRD" else head
-            places = [p for a in range(axes) for p in (head + 1 + axes + a, phase + a)]
-            merged = reshaped(permuted(opened, [*range(head), first, *places]), shape)
-            return self._field(merged, [head], range(head + 1, len(shape)), name, seam=name).value
-        except LayoutError as error:
-            return self.unknown("pixel_shuffle", [x], shape, str(error), name=name)
+        def act() -> Value:
+            lattice = list(range(first, len(shape)))
+            v = self._settled(self._axes_only(self._data(x, 1), lattice))
+            op = ir.Unpool(self._per_axis(v, lattice, kernel, 1), self._per_axis(v, lattice, stride, 1))
+            node = self._emit(name, op, (v.node,), self._channels(v), self._resized(v, lattice, shape))
+            return self._on_axes(v, node, lattice, shape)
 
-    def pixel_unshuffle(
-        self, x: Value, factors: Sequence[int], order: Literal["CRD", "DCR"] = "CRD", *, name: str
-    ) -> Value:
-        """Space to depth of a tensor ``(..., C, *positions)``."""
-        axes = len(factors)
-        lead, channels, sizes = x.shape[: -axes - 1], x.shape[-axes - 1], x.shape[-axes:]
-        head = len(lead)
-        shape = (*lead, channels * prod(factors), *(n // r for n, r in zip(sizes, factors, strict=True)))
-        try:
-            split = [m for n, r in zip(sizes, factors, strict=True) for m in (n // r, r)]
-            opened = reshaped(x, [*lead, channels, *split])
-            outer = [head + 1 + 2 * a for a in range(axes)]
-            inner = [head + 2 + 2 * a for a in range(axes)]
-            front = [head, *inner] if order == "CRD" else [*inner, head]
-            merged = reshaped(permuted(opened, [*range(head), *front, *outer]), shape)
-            return self._field(merged, [head], range(head + 1, len(shape)), name).value
-        except LayoutError as error:
-            return self.unknown("pixel_unshuffle", [x], shape, str(error), name=name)
+        return self._try("max un-pooling", name, [x], shape, act)
 
-    @_layout("fold")
     def fold(
         self,
         x: Value,
         *,
-        output_size: Sequence[int],
+        out_sizes: Sequence[int],
         kernel: Sequence[int],
         stride: Sequence[int],
-        padding: Pairs,
+        padding: Sequence[Pair],
         dilation: Sequence[int],
         name: str,
     ) -> Value:
-        """col2im of ``(N, C prod(k), L)``."""
-        blocks = _blocks_of(output_size, kernel, stride, padding, dilation)
-        opened = reshaped(x, [x.shape[0], x.shape[1], *blocks])
-        lattice = range(2, 2 + len(blocks))
-        f = self._field(opened, [1], lattice, name)
-        channels = x.shape[1] // prod(kernel)
-        op = ir.Fold(
-            self._spread(f, kernel, 1),
-            self._spread(f, stride, 1),
-            self._spread_pairs(f, padding),
-            self._spread(f, dilation, 1),
-        )
-        assert f.value.node is not None
-        index = self._emit(name, op, (f.value.node,), channels, self._sizes(f, output_size))
-        return self._resized(f, index, 1, channels, lattice, output_size)
+        """col2im: ``(N, C * kernel, blocks)`` to ``(N, C, *out_sizes)``."""
+        name = self._unique(name)
+        shape = (x.shape[0], x.shape[1] // prod(kernel), *out_sizes)
+        grid = [
+            (n + lo + hi - d * (k - 1) - 1) // s + 1
+            for n, k, s, (lo, hi), d in zip(out_sizes, kernel, stride, padding, dilation, strict=True)
+        ]
 
-    @_layout("unfold")
+        def act() -> Value:
+            lattice = list(range(2, 2 + len(grid)))
+            v = self.reshape(self._data(x, 1), (*x.shape[:2], *grid))
+            v = self._settled(self._formed(v, 1, lattice))
+            op = ir.Fold(
+                self._per_axis(v, lattice, kernel, 1),
+                self._per_axis(v, lattice, stride, 1),
+                self._per_axis(v, lattice, padding, (0, 0)),
+                self._per_axis(v, lattice, dilation, 1),
+            )
+            node = self._emit(name, op, (v.node,), shape[1], self._resized(v, lattice, shape))
+            dims = list(self._on_axes(v, node, lattice, shape).dims)
+            dims[1] = Dim(joined([Digit(CHANNEL, shape[1])]))
+            return Value(shape, node, tuple(dims))
+
+        return self._try("fold", name, [x], shape, act)
+
     def unfold(
         self,
         x: Value,
         *,
         kernel: Sequence[int],
         stride: Sequence[int],
-        padding: Pairs,
+        padding: Sequence[Pair],
         dilation: Sequence[int],
         name: str,
     ) -> Value:
-        """im2col of ``(N, C, *positions)`` to ``(N, C prod(k), L)``."""
-        lattice = range(2, len(x.shape))
-        f = self._field(x, [1], lattice, name)
-        blocks = _blocks_of(x.shape[2:], kernel, stride, padding, dilation)
+        """im2col: ``(N, C, *spatial)`` to ``(N, C * kernel, blocks)``."""
+        name = self._unique(name)
+        grid = [
+            (n + lo + hi - d * (k - 1) - 1) // s + 1
+            for n, k, s, (lo, hi), d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
+        ]
         channels = x.shape[1] * prod(kernel)
-        op = ir.Unfold(
-            self._spread(f, kernel, 1),
-            self._spread(f, stride, 1),
-            self._spread_pairs(f, padding),
-            self._spread(f, dilation, 1),
-        )
-        assert f.value.node is not None
-        index = self._emit(name, op, (f.value.node,), channels, self._sizes(f, blocks))
-        made = self._resized(f, index, 1, channels, lattice, blocks)
-        return reshaped(made, [x.shape[0], channels, prod(blocks)])
 
-    @_layout("grid_sample")
-    def warp(self, x: Value, grid: Value, mode: str, *, name: str) -> Value:
-        """Sampling at positions ``(N, *positions, axes)`` that come from the data."""
-        sizes = grid.shape[1:-1]
-        lattice = range(2, len(x.shape))
-        f = self._field(x, [1], lattice, name)
-        assert f.value.node is not None
-        inputs = (f.value.node,) if grid.node is None else (f.value.node, grid.node)
-        index = self._emit(name, ir.Warp(mode), inputs, self.nodes[f.value.node].channels, self._sizes(f, sizes))
-        return self._resized(f, index, 1, x.shape[1], lattice, sizes)
-
-    # reductions and normalisation
-
-    @_layout("reduce")
-    def reduce(self, x: Value, dims: Sequence[int], kind: str, keepdim: bool, *, name: str) -> Value:
-        """Reduction over whole dimensions."""
-        chosen = sorted({d % len(x.shape) for d in dims})
-        if x.is_constant or x.scores is not None:
-            raise LayoutError("a constant or attention scores are reduced")
-        gone = [f for i in chosen for f in x.dims[i].factors]
-        self._check_reduced(x, chosen)
-        assert x.node is not None
-        axes = [a for a, axis in enumerate(x.axes) if axis and all(f in gone for f in axis)]
-        hidden = [a for a, axis in enumerate(x.axes) if all(f.size == 1 and f not in gone for f in axis)]
-        parts = [f for a, axis in enumerate(x.axes) if a not in axes for f in axis if f in gone]
-        if parts:
-            x = self._pooled_parts(x, parts, kind, name)
-            gone = [f for f in gone if f not in parts]
-            axes = [a for a, axis in enumerate(x.axes) if axis and all(f in gone for f in axis)]
-        if hidden and len(chosen) >= 2 and not axes:
-            axes = hidden  # a 1x1 lattice averaged away
-        assert x.node is not None
-        node = self.nodes[x.node]
-        inside = [f for f in gone if f in x.channels]
-        index = x.node
-        channels = x.channels
-        if inside and set(inside) != set(x.channels):
-            count = node.channels // prod(f.size for f in inside)
-            index = self._emit(name, ir.ChannelMix(), (index,), count, node.sizes)
-            channels = tuple(f for f in x.channels if f not in inside)
-        whole = bool(inside) and set(inside) == set(x.channels)
-        if axes or whole:
-            sizes = [n for a, n in enumerate(node.sizes) if a not in axes]
-            channels = () if whole else channels
-            index = self._emit(
-                name, ir.Reduce(tuple(axes), kind, whole), (index,), prod(f.size for f in channels), sizes
+        def act() -> Value:
+            lattice = list(range(2, len(x.shape)))
+            v = self._settled(self._formed(x, 1, lattice))
+            full = (x.shape[0], channels, *grid)
+            op = ir.Unfold(
+                self._per_axis(v, lattice, kernel, 1),
+                self._per_axis(v, lattice, stride, 1),
+                self._per_axis(v, lattice, padding, (0, 0)),
+                self._per_axis(v, lattice, dilation, 1),
             )
-        kept_axes = tuple(axis for a, axis in enumerate(x.axes) if a not in axes)
-        new_dims = [Dim() if i in chosen else d for i, d in enumerate(x.dims) if keepdim or i not in chosen]
-        return Value(tuple(new_dims), index, channels, kept_axes)
+            node = self._emit(name, op, (v.node,), channels, self._resized(v, lattice, full))
+            dims = list(self._on_axes(v, node, lattice, full).dims)
+            dims[1] = Dim(joined([Digit(CHANNEL, channels)]))
+            return self.reshape(Value(full, node, tuple(dims)), (x.shape[0], channels, prod(grid)))
 
-    def _check_reduced(self, x: Value, chosen: Sequence[int]) -> None:
-        """Averages over the last dimensions of an input say that those are positions."""
-        wrong: dict[tuple[int, int], Role] = {}
-        for i in chosen:
-            for f in x.dims[i].factors:
-                if f.origin is not None and f.role == "channel" and i > 1:
-                    wrong[f.origin] = "lattice"
-        if wrong:
-            raise Relayout(wrong)
+        return self._try("unfold", name, [x], (x.shape[0], channels, prod(grid)), act)
 
-    def _pooled_parts(self, x: Value, parts: Sequence[Factor], kind: str, name: str) -> Value:
-        """Reduction over the inner part of a split axis is pooling without overlap."""
-        kinds: dict[str, Literal["max", "average"]] = {"mean": "average", "max": "max"}
-        if kind not in kinds:
-            raise LayoutError(f"a {kind} over a part of a lattice axis")
-        assert x.node is not None
-        node = self.nodes[x.node]
-        windows = []
-        for axis in x.axes:
-            inner = [f for f in axis if f in parts]
-            if inner and list(axis[-len(inner) :]) != inner:
-                raise LayoutError("a reduction over the outer part of a lattice axis")
-            windows.append(prod(f.size for f in inner))
-        ones, zeros = (1,) * len(windows), ((0, 0),) * len(windows)
-        op = ir.Pool(kinds[kind], tuple(windows), tuple(windows), zeros, ones)
-        sizes = [n // w for n, w in zip(node.sizes, windows, strict=True)]
-        index = self._emit(f"{name}:pool", op, (x.node,), node.channels, sizes)
-        return replace(x, node=index, axes=tuple(tuple(f for f in axis if f not in parts) for axis in x.axes))
+    def warp(self, x: Value, grid: Value, shape: Sequence[int], mode: str, *, name: str) -> Value:
+        """``grid_sample``: positions are read where the grid says."""
+        name = self._unique(name)
+        shape = tuple(shape)
 
-    @_layout("batch_norm")
+        def act() -> Value:
+            lattice = list(range(2, len(x.shape)))
+            v = self._settled(self._formed(x, 1, lattice))
+            extra = []
+            if not grid.is_constant:
+                extra.append(self._formed(grid, len(grid.shape) - 1).node)
+            order = [v.dims[d].digits[0].kind for d in lattice]
+            if order != list(range(len(order))):
+                raise _RefusedError("it reads a transposed field")
+            node = self._emit(name, ir.Warp(mode), (v.node, *extra), self._channels(v), shape[2:])
+            return self._on_axes(v, node, lattice, shape)
+
+        return self._try("grid_sample", name, [x, grid], shape, act)
+
+    def pad(self, x: Value, pads_per_dim: Sequence[Pair], mode: ir.PadMode, value: float, *, name: str) -> Value:
+        """Padding ``(before, after)`` of every dimension; negative amounts crop."""
+        name = self._unique(name)
+        shape = tuple(n + lo + hi for n, (lo, hi) in zip(x.shape, pads_per_dim, strict=True))
+        touched = [i for i, (lo, hi) in enumerate(pads_per_dim) if lo or hi]
+
+        def act() -> Value:
+            if x.is_constant:
+                how = {"zeros": "constant", "constant": "constant", "replicate": "edge", "circular": "wrap"}
+                if any(p < 0 for pair in pads_per_dim for p in pair):
+                    raise _RefusedError("it crops a constant")
+                extra: dict[str, Any] = {"constant_values": value} if mode in ("zeros", "constant") else {}
+                return self._folded(
+                    x, shape, lambda a: np.pad(a, list(pads_per_dim), how.get(mode, "reflect"), **extra)  # type: ignore[call-overload]
+                )  # fmt: skip
+            v = self._forced(x)
+            channel = [d for d in touched if v.dims[d].of(CHANNEL) and not v.dims[d].axes]
+            for d in channel:
+                lo, hi = pads_per_dim[d]
+                origin = self._origins.get(v.node)
+                if origin is not None and len(channel) < len(touched):
+                    self._relayout(v, CHANNEL, "lattice")
+                if mode not in ("zeros", "constant") or value:
+                    raise _RefusedError("it pads channels with values")
+                n = v.shape[d]
+                indices = [-1] * lo + list(range(max(0, -lo), n + min(0, hi))) + [-1] * hi
+                v = self._selected(v, d, indices, name)
+            lattice = [d for d in touched if d not in channel]
+            if not lattice:
+                return v
+            v = self._settled(self._axes_only(v, lattice))
+            padding = self._per_axis(v, lattice, [pads_per_dim[d] for d in lattice], (0, 0))
+            full = tuple(shape[d] if d in lattice else v.shape[d] for d in range(len(shape)))
+            node = self._emit(
+                name, ir.Pad(padding, mode, value), (v.node,), self._channels(v), self._resized(v, lattice, full)
+            )
+            self._keep_origin(node, v.node)
+            return self._on_axes(v, node, lattice, full)
+
+        if not touched:
+            return x
+        return self._try("pad", name, [x], shape, act)
+
+    def roll(self, x: Value, shifts: Sequence[int], dims: Sequence[int], *, name: str) -> Value:
+        """Cyclic shift: circular padding before, a crop behind."""
+        pads = [(0, 0)] * len(x.shape)
+        for s, d in zip(shifts, dims, strict=True):
+            n = x.shape[d]
+            s = s % n if abs(s) >= n else s
+            pads[d] = (s, -s)
+        if x.is_constant:
+            return self._folded(x, x.shape, lambda a: np.roll(a, tuple(shifts), tuple(dims)))
+        return self.pad(x, pads, "circular", 0.0, name=name)
+
+    def pixel_shuffle(
+        self, x: Value, factor_per_axis: Sequence[int], order: Literal["CRD", "DCR"] = "CRD", *, name: str
+    ) -> Value:
+        """Depth to space of ``(N, C, *spatial)``; ``CRD`` is PyTorch's channel order."""
+        name = self._unique(name)
+        factor = tuple(factor_per_axis)
+        first = len(x.shape) - len(factor)
+        total = prod(factor)
+        shape = (
+            *x.shape[: first - 1],
+            x.shape[first - 1] // total,
+            *(n * f for n, f in zip(x.shape[first:], factor, strict=True)),
+        )
+
+        def act() -> Value:
+            lattice = list(range(first, len(shape)))
+            channel = first - 1
+            v = self._settled(self._formed(x, channel, lattice))
+            if order == "DCR":
+                view = [*factor, x.shape[channel] // total]
+                strides = [prod(view[i + 1 :]) for i in range(len(view))]
+                digits = [Digit(CHANNEL, n, s) for n, s in zip(view, strides, strict=True)]
+                v = self._ordered(v, [digits[-1], *digits[:-1]])
+            per_axis = self._per_axis(v, lattice, factor, 1)
+            axes = [v.dims[d].digits[0].kind for d in lattice]
+            if axes != sorted(axes):
+                raise _RefusedError("it shuffles into a transposed field")
+            op = ir.PixelShuffle(per_axis, "pixel_shuffle")
+            node = self._emit(name, op, (v.node,), shape[channel], self._resized(v, lattice, shape))
+            dims = list(self._on_axes(v, node, lattice, shape).dims)
+            dims[channel] = Dim(joined([Digit(CHANNEL, shape[channel])]))
+            return Value(shape, node, tuple(dims))
+
+        return self._try("pixel_shuffle", name, [x], shape, act)
+
+    def pixel_unshuffle(self, x: Value, factor_per_axis: Sequence[int], *, name: str) -> Value:
+        """Space to depth in PyTorch's channel order."""
+        name = self._unique(name)
+        factor = tuple(factor_per_axis)
+        first = len(x.shape) - len(factor)
+        shape = (
+            *x.shape[: first - 1],
+            x.shape[first - 1] * prod(factor),
+            *(n // f for n, f in zip(x.shape[first:], factor, strict=True)),
+        )
+
+        def act() -> Value:
+            lattice = list(range(first, len(shape)))
+            v = self._settled(self._formed(x, first - 1, lattice))
+            axes = [v.dims[d].digits[0].kind for d in lattice]
+            if axes != sorted(axes):
+                raise _RefusedError("it reads a transposed field")
+            op = ir.PixelUnshuffle(self._per_axis(v, lattice, factor, 1))
+            node = self._emit(name, op, (v.node,), shape[first - 1], self._resized(v, lattice, shape))
+            dims = list(self._on_axes(v, node, lattice, shape).dims)
+            dims[first - 1] = Dim(joined([Digit(CHANNEL, shape[first - 1])]))
+            return Value(shape, node, tuple(dims))
+
+        return self._try("pixel_unshuffle", name, [x], shape, act)
+
+    # --------------------------------------------------------------------------------------------------- reductions
+
+    def reduce(self, x: Value, dims: Sequence[int], kind: str, keepdim: bool, *, name: str) -> Value:
+        """Reduction over dimensions."""
+        name = self._unique(name)
+        gone = tuple(sorted({d % len(x.shape) for d in dims})) if x.shape else ()
+        kept_shape = tuple(1 if i in gone else n for i, n in enumerate(x.shape))
+        final = kept_shape if keepdim else tuple(n for i, n in enumerate(x.shape) if i not in gone)
+
+        def act() -> Value:
+            v = self._reduced(x, gone, kind, kept_shape, name)
+            return v if keepdim else self.squeeze(v, gone)
+
+        return self._try(f"reduce_{kind}", name, [x], final, act)
+
+    def _reduced(self, x: Value, gone: tuple[int, ...], kind: str, shape: Shape, name: str) -> Value:
+        if x.is_constant:
+            function = {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min, "prod": np.prod}.get(kind)
+            if function is None:
+                raise _RefusedError("it reduces a constant")
+            return self._folded(x, shape, lambda a: np.asarray(function(a, axis=gone, keepdims=True)))  # type: ignore[operator]
+        v = self._forced(x)
+        for d in gone:
+            # Extra tokens count among the positions; the result is a global value either way.
+            if v.dims[d].of(BATCH):
+                raise _RefusedError("it reduces over samples")
+        digits = [e for d in gone for e in v.dims[d].digits]
+        sizes = self._sizes(v)
+        cover: dict[int, list[Digit]] = {}
+        for e in digits:
+            if e.axis:
+                cover.setdefault(e.kind, []).append(e)
+        whole = [a for a, own in cover.items() if prod(e.size for e in own) == sizes[a]]
+        inner = {a: own for a, own in cover.items() if a not in whole}
+        if inner:
+            v = self._pooled(v, inner, kind, name)
+            cleared = [
+                replace(dim, digits=tuple(e for e in dim.digits if not (i in gone and e.kind in inner)))
+                for i, dim in enumerate(v.dims)
+            ]
+            v = replace(v, dims=tuple(cleared), shape=tuple(d.size for d in cleared))
+        in_channels = [e for d in gone for e in v.dims[d].of(CHANNEL)]
+        strays = [e for i, dim in enumerate(v.dims) if i not in gone for e in dim.of(CHANNEL)]
+        all_channels = bool(in_channels) and not strays
+        if in_channels and strays:
+            v = self._mixed(v, gone, kind, name)
+        if whole or all_channels:
+            sizes = self._sizes(v)
+            left = [a for a in range(len(sizes)) if a not in whole]
+            channels = 1 if all_channels else self._channels(v)
+            op = ir.Reduce(tuple(sorted(whole)), kind, all_channels)
+            node = self._emit(name, op, (v.node,), channels, [sizes[a] for a in left])
+            new = [
+                Dim() if i in gone else
+                replace(dim, digits=tuple(replace(e, kind=left.index(e.kind)) if e.axis else e for e in dim.digits))
+                for i, dim in enumerate(v.dims)
+            ]  # fmt: skip
+            origin = self._origins.get(v.node)
+            if origin is not None:
+                kinds = {left.index(k) if k >= 0 else k: d for k, d in origin.dims.items() if k < 0 or k in left}
+                self._origins[node] = _Origin(origin.index, kinds)
+            return Value(shape, node, tuple(new))
+        copies = prod(e.size for d in gone for e in v.dims[d].of(SPREAD))
+        v = replace(v, dims=tuple(Dim() if i in gone else dim for i, dim in enumerate(v.dims)), shape=shape)
+        if kind == "sum" and copies > 1:
+            return self._same(v, name, ir.Affine(float(copies), None))
+        if kind in ("mean", "sum", "max", "min", "prod", "logsumexp") or inner or in_channels:
+            return v
+        return self._same(v, name, ir.Reduce((), kind, False))
+
+    def _pooled(self, v: Value, inner: Mapping[int, list[Digit]], kind: str, name: str) -> Value:
+        """A mean over the inner digits of axes: pooling over blocks."""
+        sizes = self._sizes(v)
+        kernel = [1] * len(sizes)
+        for axis, own in inner.items():
+            size = prod(e.size for e in own)
+            if kind not in _EXACT_REDUCTIONS or max(e.stride * e.size for e in own) != size:
+                raise _RefusedError("it reduces over some positions of every axis")
+            kernel[axis] = size
+        op = ir.Pool(
+            _EXACT_REDUCTIONS[kind], tuple(kernel), tuple(kernel), ((0, 0),) * len(sizes), (1,) * len(sizes)  # type: ignore[arg-type]
+        )  # fmt: skip
+        after = [n // k for n, k in zip(sizes, kernel, strict=True)]
+        node = self._emit(name, op, (v.node,), self._channels(v), after)
+        dims = [
+            replace(
+                dim,
+                digits=tuple(
+                    replace(e, stride=e.stride // kernel[e.kind]) if e.axis and e.stride >= kernel[e.kind] else e
+                    for e in dim.digits
+                ),
+            )
+            for dim in v.dims
+        ]
+        return replace(v, node=node, dims=tuple(dims))
+
+    def _mixed(self, v: Value, gone: Sequence[int], kind: str, name: str) -> Value:
+        """A mean or sum over part of the channels: a fixed linear map."""
+        if kind not in ("mean", "sum"):
+            raise _RefusedError(f"it takes the {kind} over part of the channels")
+        own = [e for d in gone for e in v.dims[d].of(CHANNEL)]
+        others = self._channel_digits(v, gone)
+        v = self._ordered(v, [*own, *others])
+        count, rest = prod(e.size for e in own), prod(e.size for e in others)
+        factor = 1 / count if kind == "mean" else 1.0
+        weight = _literal(
+            name, lambda: np.tile(np.eye(rest, dtype=np.float32) * factor, (1, count)), (rest, rest * count)
+        )
+        node = self._emit(name, ir.Linear(rest * count, rest, weight), (v.node,), rest, self._sizes(v))
+        dims = [
+            replace(dim, digits=tuple(e for e in dim.digits if e.kind != CHANNEL)) if i in gone else dim
+            for i, dim in enumerate(v.dims)
+        ]
+        return replace(v, node=node, dims=tuple(dims), shape=tuple(d.size for d in dims))
+
+    # --------------------------------------------------------------------------------------------------- shape only
+
+    def _folded(self, v: Value, shape: Shape, change: Callable[[Array], Array]) -> Value:
+        assert v.weight is not None
+        old = v.shape
+        number = v.number if prod(shape) == 1 else None
+        return Value(shape, weight=_mapped(v.weight, shape, lambda a: change(a.reshape(old))), number=number)
+
+    def reshape(self, x: Value, shape: Sequence[int]) -> Value:
+        """Row-major reshape; one size may be -1."""
+        sizes = [int(n) for n in shape]
+        if -1 in sizes:
+            known = prod(n for n in sizes if n != -1)
+            sizes[sizes.index(-1)] = prod(x.shape) // max(known, 1)
+        target = tuple(sizes)
+        if target == x.shape:
+            return x
+        if x.is_constant:
+            return self._folded(x, target, lambda a: a.reshape(target))
+
+        def act() -> Value:
+            try:
+                return replace(x, shape=target, dims=regrouped(x.dims, target))
+            except LayoutError:
+                v = self._regular(x)
+                return replace(v, shape=target, dims=regrouped(v.dims, target))
+
+        return self._try("reshape", self._reshape_name(x), [x], target, act)
+
+    def _reshape_name(self, x: Value) -> str:
+        return f"{self.nodes[x.node].name}:reshape" if x.node >= 0 else "reshape"
+
+    def permute(self, x: Value, perm: Sequence[int]) -> Value:
+        """Transpose."""
+        order = tuple(int(p) % len(x.shape) for p in perm) if x.shape else ()
+        if order == tuple(range(len(order))):
+            return x
+        shape = tuple(x.shape[p] for p in order)
+        if x.is_constant:
+            return self._folded(x, shape, lambda a: a.transpose(order))
+        return replace(x, shape=shape, dims=tuple(x.dims[p] for p in order))
+
+    def squeeze(self, x: Value, dims: Sequence[int]) -> Value:
+        """Drop dimensions of size 1."""
+        gone = {d % max(len(x.shape), 1) for d in dims}
+        gone = {d for d in gone if x.shape and x.shape[d] == 1}
+        shape = tuple(n for i, n in enumerate(x.shape) if i not in gone)
+        if x.is_constant:
+            return self._folded(x, shape, lambda a: a.reshape(shape))
+        return replace(x, shape=shape, dims=tuple(d for i, d in enumerate(x.dims) if i not in gone))
+
+    def unsqueeze(self, x: Value, dims: Sequence[int]) -> Value:
+        """New dimensions of size 1, at places of the result."""
+        rank = len(x.shape) + len(dims)
+        places = {d % rank for d in dims}
+        old = iter(x.shape)
+        shape = tuple(1 if i in places else next(old) for i in range(rank))
+        if x.is_constant:
+            return self._folded(x, shape, lambda a: a.reshape(shape))
+        rest = iter(x.dims)
+        return replace(x, shape=shape, dims=tuple(Dim() if i in places else next(rest) for i in range(rank)))
+
+    def expand(self, x: Value, shape: Sequence[int]) -> Value:
+        """Broadcast to a shape; -1 keeps a size."""
+        lead = len(shape) - len(x.shape)
+        target = tuple(x.shape[i - lead] if n == -1 else int(n) for i, n in enumerate(shape))
+        return self._expanded(x, target)
+
+    def _expanded(self, x: Value, shape: Shape) -> Value:
+        if x.shape == shape:
+            return x
+        if x.is_constant:
+            return self._folded(x, shape, lambda a: np.broadcast_to(a, shape))
+        lead = len(shape) - len(x.shape)
+        dims = [Dim()] * lead + list(x.dims)
+        for i, n in enumerate(shape):
+            if dims[i].size != n:
+                dims[i] = Dim((Digit(SPREAD, n),))
+        return replace(x, shape=shape, dims=tuple(dims))
+
+    def split(self, x: Value, dim: int, sizes: Sequence[int]) -> list[Value]:
+        """Parts of the given sizes along a dimension."""
+        parts, start = [], 0
+        for n in sizes:
+            parts.append(self.slice(x, dim, start, start + n, 1, name=self._part_name(x)))
+            start += n
+        return parts
+
+    def _part_name(self, x: Value) -> str:
+        if x.node >= 0:
+            return f"{self.nodes[x.node].name.split('#')[0]}:split"
+        return x.weight.name if x.weight is not None else "split"
+
+    def slice(self, x: Value, dim: int, start: int, stop: int, step: int, *, name: str) -> Value:
+        """Entries ``start, start + step, ...`` before ``stop`` of a dimension; a negative step runs backwards."""
+        dim %= len(x.shape)
+        places = range(start, stop, step)
+        shape = tuple(len(places) if i == dim else n for i, n in enumerate(x.shape))
+        if x.is_constant:
+            index = np.asarray(places, dtype=int)
+            return self._folded(x, shape, lambda a: np.take(a, index, dim))
+        if list(places) == list(range(x.shape[dim])):
+            return x
+        name = self._unique(name)
+        return self._try("slice", name, [x], shape, lambda: self._sliced(x, dim, places, shape, name))
+
+    def _sliced(self, x: Value, dim: int, places: range, shape: Shape, name: str) -> Value:
+        v = x
+        this = v.dims[dim]
+        if v.scores is not None:
+            if v.dims[dim].of(KEY):
+                raise _RefusedError("it takes some keys of attention scores")
+            v = self._forced(v)
+            this = v.dims[dim]
+        if not this.plain:
+            return self._token_slice(v, dim, places, shape, name)
+        kinds = {d.kind for d in this.digits}
+        if kinds <= {BATCH, SPREAD}:
+            kind = BATCH if BATCH in kinds else SPREAD
+            dims = tuple(Dim(joined([Digit(kind, len(places))])) if i == dim else d for i, d in enumerate(v.dims))
+            return replace(v, shape=shape, dims=dims)
+        if kinds <= {CHANNEL, SPREAD}:
+            if SPREAD in kinds:
+                v = self._multiplied(v, dim)
+            if len(places) < x.shape[dim] and self._origins.get(v.node) is not None and v.dims[dim].of(CHANNEL):
+                pass  # a slice of an input's channels is a slice of its channels
+            return self._selected(v, dim, list(places), name)
+        sizes = self._sizes(v)
+        if len(this.digits) == 1:
+            digit = this.digits[0]
+            size = sizes[digit.kind]
+            if digit.size == size:
+                start, step, count = places.start, places.step, len(places)
+            elif digit.stride == 1 and len(places) == 1:  # one phase of every block
+                start, step, count = places.start, digit.size, size // digit.size
+            elif digit.stride * digit.size == size and abs(places.step) == 1:  # consecutive blocks
+                start, step, count = places[0] * digit.stride, 1, len(places) * digit.stride
+                if places.step < 0 and len(places) > 1:
+                    raise _RefusedError("blocks of positions change places")
+            else:
+                raise _RefusedError("it takes parts of blocks of positions")
+        else:
+            digit, start, step, count = self._token_rows(v, this, places)
+        return self._axis_slice(v, dim, digit, (start, step, count), places, shape, name)
+
+    def _token_rows(self, v: Value, this: Dim, places: range) -> tuple[Digit, int, int, int]:
+        """Whole rows of merged axes."""
+        outer = this.digits[0]
+        row = this.size // outer.size
+        if not outer.axis or outer.size != self._sizes(v)[outer.kind] or places.step != 1:
+            raise _RefusedError("it takes part of a merged dimension")
+        if places.start % row or len(places) % row:
+            raise _RefusedError("it cuts a row of positions")
+        return outer, places.start // row, 1, len(places) // row
+
+    def _axis_slice(
+        self, v: Value, dim: int, digit: Digit, cutting: tuple[int, int, int], places: range, shape: Shape, name: str
+    ) -> Value:
+        start, step, count = cutting
+        sizes = list(self._sizes(v))
+        old = sizes[digit.kind]
+        starts, steps = [0] * len(sizes), [1] * len(sizes)
+        starts[digit.kind], steps[digit.kind], sizes[digit.kind] = start, step, count
+        node = self._emit(name, ir.Slice(tuple(starts), tuple(steps)), (v.node,), self._channels(v), sizes)
+        dims = []
+        for i, each in enumerate(v.dims):
+            digits = []
+            for d in each.digits:
+                if d.kind != digit.kind:
+                    digits.append(d)
+                elif i == dim:
+                    if len(each.digits) > 1 or digit.size == old:
+                        digits.append(Digit(d.kind, count))
+                    elif digit.stride > 1:
+                        digits.append(Digit(d.kind, len(places), digit.stride))
+                elif step == digit.size and digit.stride == 1:  # one phase was taken: the other digits are coarser now
+                    digits.append(Digit(d.kind, d.size, d.stride // digit.size))
+                else:
+                    digits.append(d)
+            dims.append(replace(each, digits=joined(digits)))
+        value = Value(shape, node, tuple(dims))
+        if step == 1:
+            self._keep_origin(node, v.node)
+        return value
+
+    def _token_slice(self, v: Value, dim: int, places: range, shape: Shape, name: str) -> Value:
+        """A slice of a dimension with extra tokens: they leave, or they are all that stays."""
+        this = v.dims[dim]
+        first, last = this.before, this.size - this.after
+        if places.step != 1:
+            raise _RefusedError("it skips tokens")
+        if places.start <= first and places.stop >= last:
+            kept = Dim(this.digits, first - places.start, places.stop - last)
+            return replace(v, shape=shape, dims=tuple(kept if i == dim else d for i, d in enumerate(v.dims)))
+        inside = places.start >= first and places.stop <= last
+        if inside:
+            plain = replace(
+                v,
+                dims=tuple(Dim(this.digits) if i == dim else d for i, d in enumerate(v.dims)),
+                shape=tuple(last - first if i == dim else n for i, n in enumerate(v.shape)),
+            )
+            return self._sliced(plain, dim, range(places.start - first, places.stop - first), shape, name)
+        if places.stop > first and places.start < last:
+            raise _RefusedError("it takes extra tokens together with some positions")
+        # The tokens themselves: values without a lattice that have attended to the positions.
+        digits = self._channel_digits(v)
+        channels = self._channels(v) * len(places)
+        query = self._emit(f"{name}:token", ir.Source("constant"), (), channels, ())
+        op = ir.Attention(len(places), 1.0, cross=True)
+        node = self._emit(name, op, (query, v.node, v.node), channels, ())
+        del digits
+        dims = []
+        for i, each in enumerate(v.dims):
+            if i == dim:
+                dims.append(Dim(joined([Digit(CHANNEL, len(places), self._channels(v))])))
+            elif each.axes:
+                raise _RefusedError("its extra tokens differ from position to position")
+            else:
+                dims.append(each)
+        return Value(shape, node, tuple(dims))
+
+    # ------------------------------------------------------------------------------------------ joining fields
+
+    def _aligned(self, values: Sequence[Value], skip: int = -1) -> tuple[list[Value], tuple[Dim, ...]]:
+        """Fields of equal shape in one common form, and the layout of what joins them.
+
+        The dimension ``skip`` may differ. Values without any lattice stay so; others get the axes that they lack.
+        """
+        rank = len(values[0].shape)
+        same = all(
+            v.dims[:skip if skip >= 0 else rank] == values[0].dims[:skip if skip >= 0 else rank]
+            and v.dims[skip + 1 if skip >= 0 else rank :] == values[0].dims[skip + 1 if skip >= 0 else rank :]
+            and self._sizes(v) == self._sizes(values[0])
+            for v in values
+        )  # fmt: skip
+        if same and skip < 0 and all(self._channels(v) == self._channels(values[0]) for v in values):
+            return list(values), values[0].dims
+        values = [self._regular(v) for v in values]
+        columns: list[list[tuple[Digit, ...]]] = []
+        extras: list[Pair] = []
+        for d in range(rank):
+            dims = [v.dims[d] for v in values]
+            extra = next(((m.before, m.after) for m in dims if not m.plain), (0, 0))
+            extras.append(extra)
+            if d == skip:
+                columns.append([()] * len(values))
+                continue
+            lists = []
+            for m in dims:
+                digits = m.digits
+                if (m.before, m.after) != extra:
+                    if any(e.kind != SPREAD for e in digits):
+                        raise _RefusedError("extra tokens stand beside the positions of one input only")
+                    digits = (Digit(SPREAD, m.size - sum(extra)),)
+                lists.append([e for e in digits if e.size > 1])
+            columns.append(list(refined(lists)))
+        # Which axis of which value is which axis of the result.
+        names: list[tuple[int, ...]] = []  # per result axis: the axis of each value, or -1
+        lattice: list[list[tuple[int, Digit]]] = [[] for _ in range(rank)]  # per dim: (result axis or kind, digit)
+        size_of: list[int] = []
+        for d in range(rank):
+            ones = [v.dims[d].digits[0].kind if v.shape[d] == 1 and v.dims[d].axes else -1 for v in values]
+            if d != skip and any(a >= 0 for a in ones):
+                names.append(tuple(ones))
+                size_of.append(1)
+                lattice[d].append((len(names) - 1, Digit(0, 1)))
+                continue
+            for digits in zip(*columns[d], strict=True):
+                kinds = {e.kind for e in digits if e.kind != SPREAD}
+                if not kinds:
+                    lattice[d].append((SPREAD, digits[0]))
+                elif all(k >= 0 for k in kinds):
+                    key = tuple(e.kind if e.axis else -1 for e in digits)
+                    model = next(e for e in digits if e.axis)
+                    if any(e.axis and e.stride != model.stride for e in digits):
+                        raise _RefusedError("its inputs cut their axes differently")
+                    found = next(
+                        (i for i, n in enumerate(names) if any(a == b >= 0 for a, b in zip(n, key, strict=True))), -1
+                    )
+                    if found < 0:
+                        names.append(key)
+                        size_of.append(1)
+                        found = len(names) - 1
+                    merged = []
+                    for a, b in zip(names[found], key, strict=True):
+                        if a >= 0 and b >= 0 and a != b:
+                            raise _RefusedError("its inputs are transposed against each other")
+                        merged.append(max(a, b))
+                    names[found] = tuple(merged)
+                    size_of[found] *= model.size
+                    lattice[d].append((found, model))
+                elif kinds == {CHANNEL}:
+                    lattice[d].append((CHANNEL, digits[0]))
+                elif kinds == {BATCH}:
+                    lattice[d].append((BATCH, next(e for e in digits if e.kind == BATCH)))
+                else:
+                    for e, v in zip(digits, values, strict=True):
+                        if e.kind in (CHANNEL, BATCH) and any(k >= 0 for k in kinds):
+                            self._relayout(v, e.kind, "lattice")
+                    for e, v in zip(digits, values, strict=True):
+                        if e.axis and CHANNEL in kinds:
+                            self._relayout(v, e.kind, "channel")
+                    raise _RefusedError("its inputs have positions where others have channels or samples")
+        # Channels: in the order of the dimensions, unless all agree on another.
+        places = [(d, i) for d in range(rank) if d != skip for i, (k, _) in enumerate(lattice[d]) if k == CHANNEL]
+        own = [[columns[d][n][i] for d, i in places] for n in range(len(values))]
+        whole = [all(e.kind == CHANNEL for e in digits) for digits in own]
+        order = list(range(len(places)))
+        complete = [n for n in range(len(values)) if whole[n]]
+        if complete and skip < 0:
+            strides = [e.stride for e in own[complete[0]]]
+            order = sorted(order, key=lambda i: -strides[i])
+        wanted = [
+            columns[d][next((n for n in range(len(values)) if columns[d][n][i].kind == CHANNEL), 0)][i].size
+            for d, i in places
+        ]
+        result: list[Value] = []
+        for n, v in enumerate(values):
+            result.append(self._conformed(v, own[n], order, skip, wanted))
+        result = [self._axes_as(v, [names[a][n] for a in range(len(names))], size_of) for n, v in enumerate(result)]
+        strides_out: dict[tuple[int, int], int] = {}
+        stride = 1
+        for i in reversed(order):
+            strides_out[places[i]] = stride
+            stride *= wanted[i]
+        layout = []
+        for d in range(rank):
+            digits = []
+            for i, (k, e) in enumerate(lattice[d]):
+                if k == CHANNEL:
+                    digits.append(Digit(CHANNEL, e.size, strides_out[d, i]))
+                elif k in (BATCH, SPREAD):
+                    digits.append(e)
+                else:
+                    digits.append(Digit(k, e.size, e.stride))
+            layout.append(Dim(joined(digits), *extras[d]))
+        return result, tuple(layout)
+
+    def _conformed(
+        self, v: Value, own: Sequence[Digit], order: Sequence[int], skip: int, wanted: Sequence[int]
+    ) -> Value:
+        """Channels in the common order; missing ones repeated, unless the value has one channel that is the same for all."""
+        mine = [own[i] for i in order if own[i].kind == CHANNEL]
+        lead = list(v.dims[skip].of(CHANNEL)) if skip >= 0 else []
+        v = self._ordered(v, [*lead, *mine])
+        missing = [i for i in order if own[i].kind != CHANNEL]
+        if not missing or (skip < 0 and not mine and self._channels(v) == 1):
+            return v
+        outer = prod(d.size for d in lead)
+        index = np.arange(outer).reshape(-1, *(1,) * len(order))
+        place = prod(d.size for d in mine)
+        index = index * place
+        for position, i in enumerate(order):
+            if own[i].kind == CHANNEL:
+                place //= own[i].size
+                step = np.arange(own[i].size) * place
+            else:
+                step = np.zeros(wanted[i], int)
+            index = index + step.reshape([-1 if p == position else 1 for p in range(len(order))])
+        flat = index.reshape(-1)
+        total = self._channels(v)
+        channels = len(flat)
+        weight = _literal("repeat", lambda: (flat[:, None] == np.arange(total)).astype(np.float32), (channels, total))
+        node = self._emit(
+            self._after(v, "repeat"), ir.Linear(total, channels, weight), (v.node,), channels, self._sizes(v)
+        )
+        return replace(v, node=node)
+
+    def _axes_as(self, v: Value, axes: Sequence[int], sizes: Sequence[int]) -> Value:
+        """The field with the result's axes: ``axes`` names its own axis for each of them, or -1."""
+        own = self._sizes(v)
+        present = [a for a in axes if a >= 0]
+        loose = [a for a in range(len(own)) if a not in present]
+        if any(own[a] != 1 for a in loose):
+            raise _RefusedError("its inputs have different axes")
+        if present != sorted(present):
+            raise _RefusedError("its inputs are transposed against each other")
+        if loose:
+            kept = [n for a, n in enumerate(own) if a not in loose]
+            node = self._emit(self._after(v, "flatten"), ir.Flatten(tuple(loose)), (v.node,), self._channels(v), kept)
+            v = replace(v, node=node)
+        if not present or len(present) == len(axes):
+            return v
+        new = tuple(i for i, a in enumerate(axes) if a < 0)
+        node = self._emit(self._after(v, "broadcast"), ir.Broadcast(new), (v.node,), self._channels(v), sizes)
+        return replace(v, node=node)
+
+    def concat(self, values: Sequence[Value], dim: int, *, name: str) -> Value:
+        """Concatenation along a dimension."""
+        dim %= len(values[0].shape)
+        values = [v for v in values if v.shape[dim]] or list(values)
+        if len(values) == 1:
+            return values[0]
+        name = self._unique(name)
+        shape = tuple(sum(v.shape[dim] for v in values) if i == dim else n for i, n in enumerate(values[0].shape))
+        return self._try("concat", name, values, shape, lambda: self._concat(values, dim, shape, name))
+
+    def _concat(self, values: Sequence[Value], dim: int, shape: Shape, name: str) -> Value:
+        if all(v.is_constant for v in values):
+            weights = [v.weight for v in values if v.weight is not None]
+            known, fixed = all(w.known for w in weights), all(w.fixed for w in weights)
+            held = list(values)
+
+            def load() -> Array:
+                return np.concatenate([v.array() for v in held], dim)  # type: ignore[misc]
+
+            return Value(shape, weight=Weight(weights[0].name, shape, fixed, load if known else None))
+        fields = [self._forced(v) for v in values if not v.is_constant]
+        kinds = {d.kind for v in fields for d in v.dims[dim].digits}
+        mixed = any(v.dims[dim].axes and v.dims[dim].of(CHANNEL) for v in fields)
+        if mixed:
+            values = [v if v.is_constant else self._regular(v) for v in values]
+            fields = [v for v in values if not v.is_constant]
+            kinds = {d.kind for v in fields for d in v.dims[dim].digits}
+        if any(k >= 0 for k in kinds) or any(not v.dims[dim].plain for v in fields):
+            return self._beside(values, dim, shape, name)
+        if BATCH in kinds or (dim == 0 and not kinds):
+            return self._more_samples(values, dim, shape)
+        model = fields[0]
+        placed: list[Value] = []
+        for v in values:
+            if v.is_constant:
+                v = self._like(v, model, dim)
+            else:
+                v = self._forced(v)
+            if v.dims[dim].of(SPREAD):
+                v = self._multiplied(v, dim)
+            placed.append(v)
+        aligned, layout = self._aligned(placed, skip=dim)
+        sizes = next((self._sizes(v) for v in aligned if self._sizes(v)), ())
+        rest = prod(d.size for i, each in enumerate(layout) if i != dim for d in each.of(CHANNEL))
+        count = shape[dim]
+        node = self._emit(name, ir.Concat(), [v.node for v in aligned], count * rest, sizes)
+        own = Dim(joined([Digit(CHANNEL, count, rest)]))
+        return Value(shape, node, tuple(own if i == dim else each for i, each in enumerate(layout)))
+
+    def _like(self, v: Value, model: Value, dim: int) -> Value:
+        """A constant as a source whose dimensions play the roles of another value's."""
+        assert v.weight is not None
+        rank = len(v.shape)
+        if any(v.shape[i] > 1 and (not d.plain or d.of(BATCH)) for i, d in enumerate(model.dims) if i != dim):
+            raise _RefusedError("a constant differs from sample to sample")
+        axes = [i for i in range(rank) if i != dim and v.shape[i] > 1 and model.dims[i].axes]
+        if any(len(model.dims[i].digits) != 1 for i in axes):
+            raise _RefusedError("a constant runs through merged axes")
+        uniform = self._uniform_over(v, axes)
+        if uniform is not None:
+            thin = uniform
+            axes = []
+        else:
+            thin = v
+        channel = [i for i in range(rank) if i not in axes and thin.shape[i] > 1]
+        order = [dim] + [i for i in channel if i != dim] if dim not in axes else channel
+        channels = prod(thin.shape[i] for i in order)
+        by_axis = sorted(axes, key=lambda i: model.dims[i].digits[0].kind)
+        sizes = tuple(thin.shape[i] for i in by_axis)
+        rest = [i for i in range(rank) if i not in order and i not in by_axis]
+        shape = (channels, *sizes)
+        weight = _mapped(
+            thin.weight or v.weight,
+            shape,
+            lambda a: a.reshape(thin.shape).transpose([*order, *by_axis, *rest]).reshape(shape),
+        )
+        op = ir.Source("position" if sizes else "constant", weight)
+        node = self._emit(self._unique(v.weight.name or "constant"), op, (), channels, sizes)
+        dims: list[Dim] = []
+        strides = {i: prod(thin.shape[j] for j in order[p + 1 :]) for p, i in enumerate(order)}
+        for i, n in enumerate(v.shape):
+            if i in by_axis:
+                dims.append(Dim((Digit(by_axis.index(i), n),)))
+            elif i in strides and thin.shape[i] > 1:
+                dims.append(Dim(joined([Digit(CHANNEL, n, strides[i])])))
+            elif n > 1:
+                dims.append(Dim((Digit(SPREAD, n),)))
+            else:
+                dims.append(Dim())
+        return Value(v.shape, node, tuple(dims))
+
+    def _uniform_over(self, v: Value, dims: Sequence[int]) -> Value | None:
+        """The constant with size 1 along these dimensions if it does not vary there."""
+        array = v.array() if dims and prod(v.shape) <= 1 << 24 else None
+        if array is None:
+            return None
+        thin = array[tuple(slice(0, 1) if i in dims else slice(None) for i in range(array.ndim))]
+        if not np.array_equal(np.broadcast_to(thin, array.shape), array, equal_nan=True):
+            return None
+        assert v.weight is not None
+        weight = _mapped(v.weight, thin.shape, lambda a: a.reshape(v.shape)[tuple(slice(0, m) for m in thin.shape)])
+        return Value(thin.shape, weight=weight)
+
+    def _more_samples(self, values: Sequence[Value], dim: int, shape: Shape) -> Value:
+        if any(v.is_constant or v.node != values[0].node for v in values):
+            raise _RefusedError("different fields become samples of one batch")
+        first = values[0]
+        dims = tuple(Dim(joined([Digit(BATCH, shape[dim])])) if i == dim else d for i, d in enumerate(first.dims))
+        return replace(first, shape=shape, dims=dims)
+
+    def _beside(self, values: Sequence[Value], dim: int, shape: Shape, name: str) -> Value:
+        """Concatenation along positions: padding that is written out, or extra tokens; nothing else is a field."""
+        padded = self._written_padding(values, dim, shape, name)
+        if padded is not None:
+            return padded
+        fields = [i for i, v in enumerate(values) if not v.is_constant and v.dims[dim].axes]
+        if len(fields) != 1:
+            raise _RefusedError("it puts fields side by side")
+        core = self._forced(values[fields[0]])
+        others = [v for i, v in enumerate(values) if i != fields[0]]
+        if any(not v.is_constant and self._sizes(v) for v in others):
+            raise _RefusedError("it puts fields side by side")
+        if any(d.kind == CHANNEL for d in core.dims[dim].digits):
+            core = self._regular(core)
+        this = core.dims[dim]
+        if len(this.digits) == 1 and any(
+            len(d.digits) and i > 1 and d.axes for i, d in enumerate(core.dims) if i != dim
+        ):
+            raise _RefusedError("it puts a constant beside a field")
+        before = sum(v.shape[dim] for v in values[: fields[0]])
+        after = sum(v.shape[dim] for v in values[fields[0] + 1 :])
+        kept = Dim(this.digits, this.before + before, this.after + after)
+        node = core.node
+        if node in self._origins:  # tokens are tokens: the roles of the input's dimensions are settled by this
+            node = self._emit(name, ir.Pointwise("identity"), (node,), self._channels(core), self._sizes(core))
+            self._keep_origin(node, core.node)
+        return replace(
+            core, node=node, shape=shape, dims=tuple(kept if i == dim else d for i, d in enumerate(core.dims))
+        )
+
+    def _written_padding(self, values: Sequence[Value], dim: int, shape: Shape, name: str) -> Value | None:
+        """``cat([x[-p:], x, x[:p]])`` and its kin, and zeros beside a field."""
+        found = [i for i, v in enumerate(values) if not v.is_constant]
+        core = max(found, key=lambda i: values[i].shape[dim])
+        x = values[core]
+        if len(x.dims[dim].digits) != 1 or not x.dims[dim].plain or x.scores is not None:
+            return None
+        size = x.shape[dim]
+        before = sum(v.shape[dim] for v in values[:core])
+        after = shape[dim] - before - size
+        pads = [(0, 0)] * len(shape)
+        pads[dim] = (before, after)
+        others = [v for i, v in enumerate(values) if i != core]
+        if all(v.is_constant for v in others):
+            numbers = set()
+            for v in others:
+                array = v.array() if prod(v.shape) <= 1 << 22 and v.weight is not None and v.weight.fixed else None
+                numbers |= {float("nan")} if array is None else {float(array.min()), float(array.max())}
+            if len(numbers) != 1 or numbers != numbers & {float(n) for n in numbers if n == n}:
+                return None
+            value = numbers.pop()
+            return self.pad(x, pads, "zeros" if value == 0 else "constant", value, name=name)
+        axis = x.dims[dim].digits[0].kind
+        sources: list[int] = []
+        for i, v in enumerate(values):
+            if i == core:
+                sources += range(size)
+                continue
+            if v.is_constant:
+                return None
+            node = self.nodes[v.node]
+            if not isinstance(node.op, ir.Slice) or node.inputs[0] != x.node:
+                return None
+            start, step = node.op.start[axis], node.op.step[axis]
+            if any(
+                s != 0 or n != m
+                for a, (s, n, m) in enumerate(zip(node.op.start, node.sizes, self._sizes(x), strict=True))
+                if a != axis
+            ):
+                return None
+            count = node.sizes[axis]
+            if count == 1 and (v.dims[dim].of(SPREAD) or v.shape[dim] == 1):
+                sources += [start] * v.shape[dim]
+            elif count == v.shape[dim]:
+                sources += [start + step * n for n in range(count)]
+            else:
+                return None
+        positions = np.arange(-before, size + after)
+        rules: dict[ir.PadMode, Array] = {
+            "circular": positions % size,
+            "replicate": positions.clip(0, size - 1),
+            "reflect": size - 1 - np.abs(size - 1 - np.abs(positions)),
+        }
+        for mode, rule in rules.items():
+            if np.array_equal(rule, sources):
+                return self.pad(x, pads, mode, 0.0, name=name)
+        return None
+
+    # ------------------------------------------------------------------------------------------------- elementwise
+
+    def elementwise(
+        self, kind: Literal["add", "sub", "mul", "div", "max", "min", "pow"], a: Value, b: Value, *, name: str
+    ) -> Value:
+        """Arithmetic of two values, with broadcasting."""
+        shape = tuple(int(n) for n in np.broadcast_shapes(a.shape, b.shape))
+        if b.number is not None and b.number == _NEUTRAL.get(kind, float("nan")) and a.shape == shape:
+            return a
+        if a.number is not None and kind in ("add", "mul") and a.number == _NEUTRAL[kind] and b.shape == shape:
+            return b
+        if a.is_constant and b.is_constant:
+            return self._folded_pair(kind, a, b, shape)
+        name = self._unique(name)
+        return self._try(kind, name, [a, b], shape, lambda: self._elementwise(kind, a, b, name))
+
+    def _folded_pair(self, kind: str, a: Value, b: Value, shape: Shape) -> Value:
+        assert a.weight is not None
+        assert b.weight is not None
+        left, right, function = a, b, _ARITHMETIC[kind]
+        known = a.weight.known and b.weight.known
+        source = a.weight if prod(a.shape) >= prod(b.shape) else b.weight
+
+        def load() -> Array:
+            with np.errstate(all="ignore"):
+                return np.asarray(function(left.array(), right.array()))
+
+        fixed = a.weight.fixed and b.weight.fixed
+        weight = Weight(source.name, shape, fixed, load if known else None)
+        number = (
+            float(load().reshape(())) if a.number is not None and b.number is not None and prod(shape) == 1 else None
+        )
+        return Value(shape, weight=weight, number=number)
+
+    def _elementwise(self, kind: str, a: Value, b: Value, name: str) -> Value:
+        shape = tuple(int(n) for n in np.broadcast_shapes(a.shape, b.shape))
+        if a.scores is not None or b.scores is not None:
+            scored = self._scored(kind, a, b, shape)
+            if scored is not None:
+                return scored
+            a, b = self._forced(a), self._forced(b)
+        if b.is_constant:
+            return self._with_constant(kind, self._expanded_for(a, b, shape), b, False, name)
+        if a.is_constant:
+            return self._with_constant(kind, self._expanded_for(b, a, shape), a, True, name)
+        x, y = self._expanded(a, shape), self._expanded(b, shape)
+        (x, y), layout = self._aligned([x, y])
+        sizes = self._sizes(x) or self._sizes(y)
+        channels = max(self._channels(x), self._channels(y))
+        node = self._emit(name, ir.Join(kind), (x.node, y.node), channels, sizes)  # type: ignore[arg-type]
+        return Value(shape, node, layout)
+
+    def _scored(self, kind: str, a: Value, b: Value, shape: Shape) -> Value | None:
+        """Scaling and masking of attention scores."""
+        scored, other = (a, b) if a.scores is not None else (b, a)
+        s = scored.scores
+        assert s is not None
+        if scored.shape != shape or s.softmax:
+            if s.softmax and kind == "mul" and other.is_constant and scored.shape == shape:
+                return replace(scored, scores=replace(s, biased=True))
+            return None
+        if other.number is not None:
+            if kind == "mul" or (kind == "div" and scored is a):
+                factor = other.number if kind == "mul" else 1 / other.number
+                return replace(scored, scores=replace(s, scale=s.scale * factor))
+            return replace(scored, scores=replace(s, biased=True)) if kind in ("add", "sub", "max", "min") else None
+        if kind in ("add", "sub", "mul"):
+            return replace(scored, scores=replace(s, biased=True))
+        return None
+
+    def _expanded_for(self, x: Value, constant: Value, shape: Shape) -> Value:
+        """A field at the shape of the result; where only the constant varies, channels or axes are made."""
+        v = self._forced(self._expanded(x, shape))
+        lead = len(shape) - len(constant.shape)
+        for d in range(len(shape)):
+            varies = d >= lead and constant.shape[d - lead] > 1
+            if varies and v.dims[d].of(SPREAD):
+                if self._channel_digits(v, [d]) or any(e.axis for e in v.dims[d].digits) or d == 0:
+                    v = self._with_axes(v, [d]) if not v.dims[d].of(CHANNEL) else self._multiplied(v, d)
+                else:
+                    v = self._multiplied(v, d)
+        return v
+
+    def _with_constant(self, kind: str, v: Value, constant: Value, reverse: bool, name: str) -> Value:
+        """Arithmetic of a field with a constant: an affine map, a pointwise function, or a position embedding."""
+        assert constant.weight is not None
+        lead = len(v.shape) - len(constant.shape)
+        varying = [lead + i for i, n in enumerate(constant.shape) if n > 1]
+        digits = [e for d in varying for e in v.dims[d].digits]
+        if not varying:
+            return self._with_number(kind, v, constant, reverse, name)
+        if any(e.axis for e in digits) and constant.weight.fixed:
+            # A constant may have been written out over positions where it does not vary.
+            along = [d - lead for d in varying if v.dims[d].axes]
+            thin = self._uniform_over(constant, along) if prod(constant.shape) <= 1 << 20 else None
+            if thin is not None:
+                return self._with_constant(kind, v, thin, reverse, name)
+        v = self._apart(v, varying)
+        digits = [e for d in varying for e in v.dims[d].digits]
+        positions = any(e.axis for e in digits)
+        if any(e.kind == SPREAD for e in digits):
+            raise _RefusedError("a constant varies where its input is repeated")
+        weight = self._arranged(v, constant, varying)
+        if positions:
+            sizes = weight.shape[1:]
+            op = ir.Source("position", weight if weight.known else replace(weight, load=None))
+            label = constant.weight.name or f"{name}:position"
+            source = self._emit(self._unique(label), op, (), weight.shape[0], sizes)
+            pair = (source, v.node) if reverse else (v.node, source)
+            channels = max(self._channels(v), weight.shape[0])
+            node = self._emit(name, ir.Join(kind), pair, channels, self._sizes(v))  # type: ignore[arg-type]
+            self._keep_origin(node, v.node)
+            return replace(v, node=node)
+        return self._affine(kind, v, _reshaped(weight, (self._channels(v),)), reverse, name)
+
+    def _apart(self, v: Value, dims: Sequence[int]) -> Value:
+        return self._regular(v) if any(v.dims[d].axes and v.dims[d].of(CHANNEL) for d in dims) else v
+
+    def _arranged(self, v: Value, constant: Value, varying: Sequence[int]) -> Weight:
+        """A constant as ``(C, *sizes)`` of a field, with size 1 where it does not vary."""
+        assert constant.weight is not None
+        node = self.nodes[v.node]
+        lead = len(v.shape) - len(constant.shape)
+        pieces: list[Digit] = []
+        shape: list[int] = []
+        cuts: list[slice] = []
+        for d in range(lead, len(v.shape)):
+            dim, n = v.dims[d], constant.shape[d - lead]
+            cuts.append(slice(dim.before, dim.size - dim.after) if n > 1 else slice(None))
+            if d in varying:
+                pieces.extend(dim.digits)
+                shape.extend(e.size for e in dim.digits)
+        channel = sorted((i for i, e in enumerate(pieces) if e.kind == CHANNEL), key=lambda i: -pieces[i].stride)
+        whole = prod(pieces[i].size for i in channel)
+        missing = [e for d, dim in enumerate(v.dims) if d not in varying for e in dim.of(CHANNEL)] if channel else []
+        axes = [
+            sorted((i for i, e in enumerate(pieces) if e.kind == a), key=lambda i: -pieces[i].stride)
+            for a in range(len(node.sizes))
+        ]
+        batch = [i for i, e in enumerate(pieces) if e.kind in (BATCH, KEY)]
+        if missing:  # varies over part of the channels: repeat over the others
+            return self._spread_over(v, constant, pieces, shape, cuts, channel, axes, batch, missing)
+        order = [*batch, *channel, *(i for own in axes for i in own)]
+        result = (whole if channel else 1, *(node.sizes[a] if own else 1 for a, own in enumerate(axes)))
+        for a, own in enumerate(axes):
+            if own and prod(pieces[i].size for i in own) != node.sizes[a]:
+                raise _RefusedError("a constant varies over blocks of positions")
+        weight = constant.weight
+        if batch:
+            return Weight(weight.name, result, weight.fixed, None)
+        old = constant.shape
+
+        def change(a: Array) -> Array:
+            a = a.reshape(old)[tuple(cuts)]
+            return a.reshape(shape).transpose(order).reshape(result)
+
+        return _mapped(weight, result, change)
+
+    def _spread_over(
+        self,
+        v: Value,
+        constant: Value,
+        pieces: Sequence[Digit],
+        shape: Sequence[int],
+        cuts: Sequence[slice],
+        channel: Sequence[int],
+        axes: Sequence[Sequence[int]],
+        batch: Sequence[int],
+        missing: Sequence[Digit],
+    ) -> Weight:
+        assert constant.weight is not None
+        if any(axes) or batch:
+            raise _RefusedError("a constant varies over part of the channels and over positions")
+        total = self._channels(v)
+        old = constant.shape
+        index = np.arange(total)
+        flat = np.zeros(total, int)
+        for i in channel:  # position in the constant, transposed to the order of its digits
+            flat = flat * pieces[i].size + (index // pieces[i].stride) % pieces[i].size
+        order = list(channel)
+
+        def change(a: Array) -> Array:
+            values = a.reshape(old)[tuple(cuts)].reshape(shape).transpose(order).reshape(-1)
+            return values[flat]
+
+        return _mapped(constant.weight, (total,), change)
+
+    def _with_number(self, kind: str, v: Value, constant: Value, reverse: bool, name: str) -> Value:
+        number = constant.number
+        if number is None:
+            assert constant.weight is not None
+            channels = self._channels(v)
+            weight = _mapped(constant.weight, (channels,), lambda a: np.repeat(a.reshape(-1), channels))
+            return self._affine(kind, v, weight, reverse, name)
+        if kind == "pow":
+            if reverse:
+                if number <= 0:
+                    raise _RefusedError(f"powers of {number}")
+                inner = (
+                    self._same(v, f"{name}:scale", ir.Affine(log(number), None)) if abs(log(number) - 1) > 1e-12 else v
+                )
+                return self._same(inner, name, ir.Pointwise("exp"))
+            function = _POWERS.get(number)
+            op = ir.Pointwise(function) if function else ir.Pointwise("pow", (number,))
+            return self._same(v, name, op)
+        if kind in ("max", "min"):
+            if kind == "max" and number == 0:
+                return self._same(v, name, ir.Pointwise("relu"))
+            bounds = (number, float("inf")) if kind == "max" else (float("-inf"), number)
+            return self._same(v, name, ir.Pointwise("clamp", bounds))
+        if kind == "div" and reverse:
+            inverse = self._same(v, name if number == 1 else f"{name}:reciprocal", ir.Pointwise("reciprocal"))
+            return inverse if number == 1 else self._same(inverse, name, ir.Affine(number, None))
+        table: dict[tuple[str, bool], tuple[float | None, float | None]] = {
+            ("add", False): (None, number),
+            ("add", True): (None, number),
+            ("sub", False): (None, -number),
+            ("sub", True): (-1.0, number or None),
+            ("mul", False): (number, None),
+            ("mul", True): (number, None),
+            ("div", False): (1 / number if number else float("inf"), None),
+        }
+        scale, shift = table[kind, reverse]
+        return self._same(v, name, ir.Affine(scale, shift))
+
+    def _affine(self, kind: str, v: Value, weight: Weight, reverse: bool, name: str) -> Value:
+        """Arithmetic with one number per channel."""
+        if kind == "pow" or kind in ("max", "min"):
+            source = self._emit(f"{name}:constant", ir.Source("constant", weight), (), self._channels(v), ())
+            pair = (source, v.node) if reverse else (v.node, source)
+            node = self._emit(name, ir.Join(kind), pair, self._channels(v), self._sizes(v))  # type: ignore[arg-type]
+            return replace(v, node=node)
+        if kind == "div" and reverse:
+            v = self._same(v, f"{name}:reciprocal", ir.Pointwise("reciprocal"))
+            return self._same(v, name, ir.Affine(weight, None))
+        table: dict[tuple[str, bool], tuple[Weight | float | None, Weight | None]] = {
+            ("add", False): (None, weight),
+            ("add", True): (None, weight),
+            ("sub", False): (None, _mapped(weight, weight.shape, np.negative)),
+            ("sub", True): (-1.0, weight),
+            ("mul", False): (weight, None),
+            ("mul", True): (weight, None),
+            ("div", False): (_mapped(weight, weight.shape, lambda a: 1 / a), None),
+        }
+        scale, shift = table[kind, reverse]
+        return self._same(v, name, ir.Affine(scale, shift))
+
+    def pointwise(
+        self, x: Value, function: str, parameters: Sequence[float] = (), weight: Weight | None = None, *, name: str
+    ) -> Value:
+        """A scalar function of every entry; ``weight`` is its parameter per channel (dimension 1)."""
+        if x.is_constant:
+            return self._folded_function(x, function, tuple(parameters))
+        name = self._unique(name)
+
+        def act() -> Value:
+            if weight is not None and prod(weight.shape) > 1:
+                v = self._formed(x, 1 if len(x.shape) > 1 else 0)
+                return self._same(v, name, ir.Pointwise(function, tuple(parameters), self._visible(weight)))
+            return self._same(
+                self._forced(x),
+                name,
+                ir.Pointwise(function, tuple(float(p) for p in parameters), self._visible(weight)),
+            )
+
+        return self._try(function, name, [x], x.shape, act)
+
+    def _folded_function(self, x: Value, function: str, parameters: tuple[float, ...]) -> Value:
+        from evenly.theory.activations import ACTIVATIONS
+
+        entry = ACTIVATIONS.get(function)
+        if entry is None:
+            return self._unknown(function, [x], x.shape, "a function without an entry of a constant", function)
+        value = self._folded(x, x.shape, lambda a: np.asarray(entry(a.astype(np.float64), *parameters)))
+        return replace(value, number=None if x.number is None else float(entry(np.float64(x.number), *parameters)))
+
+    def embedding(self, ids: Value, weight: Weight, *, name: str) -> Value:
+        """A row of ``weight`` for every index; the last dimension of the result is the channels."""
+        name = self._unique(name)
+        shape = (*ids.shape, weight.shape[1])
+        seen = self._visible(weight)
+        assert seen is not None
+        if ids.is_constant:
+            places = ids
+
+            def rows(table: Array) -> Array:
+                index = places.array()
+                assert index is not None
+                return np.asarray(table[index.astype(int)])
+
+            known = ids.weight is not None and ids.weight.known and seen.known
+            return Value(shape, weight=_mapped(seen if known else replace(seen, load=None), shape, rows))
+
+        def act() -> Value:
+            v = self._forced(ids)
+            for d in range(1, len(ids.shape)):
+                if v.dims[d].of(CHANNEL):
+                    self._relayout(v, CHANNEL, "lattice")
+                    raise _RefusedError("it looks up channels")
+            if self._channels(v) != 1:
+                raise _RefusedError("it looks up several numbers per position")
+            # A table look-up position by position: a map from one channel to many whose values are not linear.
+            op = ir.Linear(1, weight.shape[1], Weight(weight.name, (weight.shape[1], 1), False, None))
+            node = self._emit(name, op, (v.node,), weight.shape[1], self._sizes(v))
+            return Value(shape, node, (*v.dims, Dim(joined([Digit(CHANNEL, weight.shape[1])]))))
+
+        return self._try("embedding", name, [ids], shape, act)
+
+    # ------------------------------------------------------------------------------------------------ normalisation
+
     def batch_norm(
         self,
         x: Value,
-        weight: Value | None,
-        bias: Value | None,
-        mean: Value | None,
-        var: Value | None,
+        weight: Weight | None,
+        bias: Weight | None,
+        mean: Weight | None,
+        var: Weight | None,
         eps: float,
         *,
         name: str,
         training: bool = False,
     ) -> Value:
-        """Batch normalisation of dimension 1."""
-        f = self._field(x, [1], range(2, len(x.shape)), name, flat=True)
-        repeats = prod(r.size for r in f.repeats)
-        if training or mean is None or var is None:
-            op: ir.Op = ir.Normalize("batch", 1, eps, _weight(weight, repeats), _weight(bias, repeats))
-            return self._after(f.value, op, name)
-        parts = [v.weight if v is not None else None for v in (weight, bias, mean, var)]
-        known = all(p is None or p.known for p in parts)
-        channels = (x.shape[1] * repeats,)
+        """Batch normalisation over dimension 1: an affine map in evaluation, statistics of the batch in training."""
+        name = self._unique(name)
 
-        def numbers() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-            scale, shift, centre, spread = (None if p is None else p.values() for p in parts)
-            assert centre is not None and spread is not None
-            gain = (1.0 if scale is None else scale) / np.sqrt(spread + eps)
-            return np.tile(gain, repeats), np.tile((0.0 if shift is None else shift) - centre * gain, repeats)
+        def act() -> Value:
+            v = self._formed(x, 1 if len(x.shape) > 1 else 0, groups=False)
+            w, b, m, s = (self._visible(t) for t in (weight, bias, mean, var))
+            if training or m is None or s is None:
+                return self._same(v, name, ir.Normalize("batch", eps=eps, weight=w, bias=b))
+            channels = self._channels(v)
 
-        gain = ir.Weight(f"{name}.scale", channels, load=(lambda: numbers()[0]) if known else None)
-        offset = ir.Weight(f"{name}.shift", channels, load=(lambda: numbers()[1]) if known else None)
-        return self._after(f.value, ir.Affine(gain, offset, "batch_norm"), name)
+            def values(t: Weight | None, default: float) -> Array:
+                return np.full(channels, default) if t is None else t.values().reshape(-1)
 
-    @_layout("normalize")
+            parts = [t for t in (w, b, m, s) if t is not None]
+            known, fixed = all(t.known for t in parts), all(t.fixed for t in parts)
+
+            def scale() -> Array:
+                return values(w, 1.0) / np.sqrt(values(s, 1.0) + eps)
+
+            def shift() -> Array:
+                return values(b, 0.0) - values(m, 0.0) * scale()
+
+            base = w.name if w is not None else m.name
+            op = ir.Affine(
+                Weight(base, (channels,), fixed, scale if known else None),
+                Weight(base, (channels,), fixed, shift if known else None),
+                "batch_norm",
+            )
+            return self._same(v, name, op)
+
+        return self._try("batch_norm", name, [x], x.shape, act)
+
     def normalize(
         self,
         x: Value,
-        kind: Literal["instance", "group", "layer", "rms", "l2"],
+        kind: Literal["batch", "instance", "group", "layer", "rms", "l2"],
         *,
         groups: int = 1,
         dims: Sequence[int] | None = None,
         eps: float,
-        weight: Value | None,
-        bias: Value | None,
+        weight: Weight | None,
+        bias: Weight | None,
         name: str,
     ) -> Value:
-        """Normalisation: instance and group of dimension 1 over positions, layer and RMS over ``dims``."""
-        if kind in ("instance", "group"):
-            f = self._field(x, [1], range(2, len(x.shape)), name, flat=True)
-            repeats = prod(r.size for r in f.repeats)
-            total = x.shape[1] * repeats
-            if kind == "group" and groups * repeats == total and f.value.axes:
-                kind = "instance"
-            if kind == "instance" and repeats > 1 and weight is None and x.shape[1] == 1:
-                weight = bias = None
-            op = ir.Normalize(
-                kind, groups * repeats if kind == "group" else 1, eps, _weight(weight, repeats), _weight(bias, repeats)
-            )
-            return self._after(f.value, op, name)
-        chosen = sorted(d % len(x.shape) for d in (dims if dims is not None else [-1]))
-        roles = {f.role for i in chosen for f in x.dims[i].factors if f.size > 1} if not x.is_constant else {"channel"}
-        if roles == {"lattice"} and not all(f.origin for i in chosen for f in x.dims[i].factors):
-            return self._after(x, ir.Normalize("instance", 1, eps), name)
-        if len(chosen) > 1 and "lattice" in roles:
-            return self._after(x, ir.Normalize("group", 1, eps), name)
-        if len(chosen) > 1:
-            raise LayoutError("normalisation over several dimensions of channels")
-        f = self._tokens(x, chosen[0], name)
-        repeats = prod(r.size for r in f.repeats)
-        op = ir.Normalize(kind, repeats, eps, _weight(weight, repeats), _weight(bias, repeats))
-        return self._after(f.value, op, name)
+        """Normalisation by the statistics over ``dims``.
 
-    @_layout("softmax")
-    def softmax(self, x: Value, dim: int, *, name: str) -> Value:
-        """Softmax over one dimension: of attention scores over keys, of a field over channels."""
-        dim %= len(x.shape)
-        if isinstance(x.scores, _Scores):
-            if dim != len(x.shape) - 1:
-                raise LayoutError("a softmax over queries")
-            return replace(x, scores=replace(x.scores, normalised=True))
-        if x.is_constant:
-            raise LayoutError("a softmax of a constant")
-        roles = {f.role for f in x.dims[dim].factors}
-        if roles == {"lattice"} and not all(f.origin for f in x.dims[dim].factors):
-            # weights over positions: an affine map of constants, positions keep their order
-            return self._after(x, ir.Normalize("instance", 1, 0.0), name)
-        f = self._tokens(x, dim, name)
-        return self._after(f.value, ir.Normalize("softmax", prod(r.size for r in f.repeats)), name)
-
-    # pointwise
-
-    def pointwise(
-        self, x: Value, function: str, parameters: Sequence[float] = (), weight: Value | None = None, *, name: str
-    ) -> Value:
-        """A scalar function at every position."""
-        if isinstance(x.scores, _Scores):
-            return self.unknown(function, [x], x.shape, "a function of attention scores", name=name)
-        if weight is not None and prod(weight.shape) > 1:
-            f = self._field(x, [1], range(2, len(x.shape)), name, flat=True)
-            op = ir.Pointwise(function, tuple(parameters), _weight(weight, prod(r.size for r in f.repeats)))
-            return self._after(f.value, op, name)
-        own = None if weight is None else weight.weight
-        if x.is_constant:
-            return self.unknown(function, [x], x.shape, "a function of a large constant", name=name)
-        return self._after(x, ir.Pointwise(function, tuple(float(p) for p in parameters), own), name)
-
-    def elementwise(self, kind: JoinKind, a: Value, b: Value, *, name: str) -> Value:
-        """Elementwise arithmetic with broadcasting; either operand may be a constant."""
-        shape = np.broadcast_shapes(a.shape, b.shape)
-        count = len(self.nodes)
-        try:
-            if isinstance(a.scores, _Scores) or isinstance(b.scores, _Scores):
-                return self._scored(kind, a, b)
-            if a.is_constant and b.is_constant:
-                raise LayoutError("arithmetic of two large constants")
-            if a.is_constant or b.is_constant:
-                return self._with_constant(kind, a, b, name)
-            return self._join(kind, a, b, shape, name)
-        except LayoutError as error:
-            del self.nodes[count:]
-            return self.unknown(kind, [a, b], shape, str(error), name=name)
-
-    def _scored(self, kind: JoinKind, a: Value, b: Value) -> Value:
-        x, other = (a, b) if isinstance(a.scores, _Scores) else (b, a)
-        scores = x.scores
-        assert isinstance(scores, _Scores)
-        if other.is_constant and prod(other.shape) == 1 and other.weight is not None and other.weight.known:
-            number = float(other.array().ravel()[0])
-            if kind in ("mul", "div") and x is a:
-                return replace(
-                    x, scores=replace(scores, scale=scores.scale * (number if kind == "mul" else 1 / number))
-                )
-            if kind == "mul":
-                return replace(x, scores=replace(scores, scale=scores.scale * number))
-        if scores.normalised and kind == "add":
-            raise LayoutError("something is added to attention weights")
-        return replace(x, scores=replace(scores, biased=True))
-
-    def _with_constant(self, kind: JoinKind, a: Value, b: Value, name: str) -> Value:
-        x, constant = (b, a) if a.is_constant else (a, b)
-        assert constant.weight is not None
-        weight = constant.weight
-        rank = max(len(x.shape), len(weight.shape))
-        if len(x.shape) < rank:
-            x = self.reshape(x, (*(1,) * (rank - len(x.shape)), *x.shape))
-        shape = (*(1,) * (rank - len(weight.shape)), *weight.shape)
-        if any(c > 1 and n == 1 and not x.dims[i].factors for i, (c, n) in enumerate(zip(shape, x.shape, strict=True))):
-            return self._outgrown(kind, a, b, shape, name)
-        if weight.shape and prod(weight.shape) > 1:
-            varying = [i for i, d in enumerate(x.dims) if shape[i] > 1 and self._varies(weight, shape, i, d)]
-            if varying:
-                return self._join_source(kind, a, b, x, weight, shape, varying, name)
-        return self._affine(kind, x, weight, shape, a.is_constant, name)
-
-    def _varies(self, weight: ir.Weight, shape: tuple[int, ...], dim: int, here: Dim) -> bool:
-        """Whether a constant varies along positions; tokens without position do not count."""
-        if not any(f.role == "lattice" for f in here.factors):
-            return False
-        if not weight.known or prod(shape) > 2**24:
-            return True
-        values = weight.values().reshape(shape)
-        return bool(np.ptp(values, axis=dim).max() > 0)
-
-    def _affine(
-        self, kind: JoinKind, x: Value, weight: ir.Weight, shape: tuple[int, ...], reverse: bool, name: str
-    ) -> Value:
-        """Arithmetic with one number, or one per channel."""
-        if prod(shape) == 1:
-            number = float(weight.values().ravel()[0]) if weight.known and (weight.fixed or not weight.shape) else None
-            if number is not None:
-                return self._with_number(kind, x, number, reverse, name)
-        vector = self._per_channel(x, weight, shape)
-        if kind == "add" or (kind == "sub" and not reverse):
-            sign = 1 if kind == "add" else -1
-            return self._after(x, ir.Affine(None, _scaled(vector, sign)), name)
-        if kind == "sub":
-            return self._after(x, ir.Affine(-1.0, vector), name)
-        if kind == "mul":
-            return self._after(x, ir.Affine(vector, None), name)
-        if kind == "div" and not reverse:
-            return self._after(x, ir.Affine(_scaled(vector, 1, power=-1), None), name)
-        assert x.node is not None
-        node = self.nodes[x.node]
-        source = self._emit(weight.name or name, ir.Source("constant", vector), (), node.channels, ())
-        inputs = (source, x.node) if reverse else (x.node, source)
-        return replace(x, node=self._emit(name, ir.Join(kind), inputs, node.channels, node.sizes))
-
-    def _with_number(self, kind: JoinKind, x: Value, number: float, reverse: bool, name: str) -> Value:
-        if kind == "pow" and not reverse:
-            functions = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal", -0.5: "rsqrt"}
-            known = functions.get(number)
-            return self.pointwise(x, known or "pow", () if known else (number,), name=name)
-        if kind == "pow":
-            return self.pointwise(self._with_number("mul", x, float(np.log(number)), False, name), "exp", name=name)
-        if kind == "div" and reverse:
-            return self._with_number("mul", self.pointwise(x, "reciprocal", name=name), number, False, name)
-        if kind in ("max", "min"):
-            if kind == "max" and number == 0:
-                return self.pointwise(x, "relu", name=name)
-            bounds = (number, float("inf")) if kind == "max" else (float("-inf"), number)
-            return self.pointwise(x, "clamp", bounds, name=name)
-        scale, shift = {
-            "add": (None, number),
-            "sub": (-1.0, number) if reverse else (None, -number),
-            "mul": (number, None),
-            "div": (1 / number if number else float("inf"), None),
-        }[kind]
-        if (scale in (None, 1.0)) and not shift:
-            return x
-        return self._after(x, ir.Affine(scale, shift), name)
-
-    def _per_channel(self, x: Value, weight: ir.Weight, shape: tuple[int, ...]) -> ir.Weight:
-        """A constant as a vector over the node's channels, in their order."""
-        assert x.node is not None
-        total = self.nodes[x.node].channels
-        dims = x.dims
-        channels = x.channels
-        load = weight.load
-        if load is None:
-            return ir.Weight(weight.name, (total,), weight.fixed)
-
-        def vector() -> NDArray[np.float64]:
-            values = np.asarray(load(), np.float64).reshape(shape)
-            for i, d in enumerate(dims):
-                if values.shape[i] > 1 and not any(f in channels for f in d.factors):
-                    values = np.take(values, [0], i)
-            full = np.broadcast_to(
-                values,
-                [
-                    prod(f.size for f in d.factors if f in channels)
-                    if values.shape[i] > 1 or any(f in channels for f in d.factors)
-                    else 1
-                    for i, d in enumerate(dims)
-                ],
-            )
-            order = [f for d in dims for f in d.factors if f in channels]
-            spread = full.reshape([f.size for f in order] or [1])
-            return np.ascontiguousarray(
-                spread.transpose([order.index(f) for f in channels]).ravel() if order else spread
-            )
-
-        return ir.Weight(weight.name, (total,), weight.fixed, vector)
-
-    def _join_source(
-        self,
-        kind: JoinKind,
-        a: Value,
-        b: Value,
-        x: Value,
-        weight: ir.Weight,
-        shape: tuple[int, ...],
-        varying: Sequence[int],
-        name: str,
-    ) -> Value:
-        """A constant that varies over positions: position embeddings, masks, coordinate grids."""
-        assert x.node is not None
-        node = self.nodes[x.node]
-        index = self._emit(
-            weight.name or f"{name}:constant", ir.Source("position", weight), (), node.channels, node.sizes
-        )
-        inputs = (index, x.node) if a.is_constant else (x.node, index)
-        return replace(x, node=self._emit(name, ir.Join(kind), inputs, node.channels, node.sizes))
-
-    def _outgrown(self, kind: JoinKind, a: Value, b: Value, shape: tuple[int, ...], name: str) -> Value:
-        """A value that is broadcast over a larger constant: the constant is the field."""
-        constant = a if a.is_constant else b
-        assert constant.weight is not None
-        source = self._source(
-            "constant", constant.weight, shape, constant.weight.name or name, lattice=range(2, len(shape))
-        )
-        pair = (source, b) if a.is_constant else (a, source)
-        return self._join(kind, *pair, np.broadcast_shapes(a.shape, b.shape), name)
-
-    def _join(self, kind: JoinKind, a: Value, b: Value, shape: tuple[int, ...], name: str) -> Value:
-        rank = len(shape)
-        a, b = (
-            v if len(v.shape) == rank else self.reshape(v, (*(1,) * (rank - len(v.shape)), *v.shape)) for v in (a, b)
-        )
-        aligned, _ = self._aligned([a, b], name)
-        left, right = aligned
-        assert left.node is not None and right.node is not None
-        first = max(aligned, key=lambda v: (len(v.axes), prod(f.size for ax in v.axes for f in ax)))
-        wide = max(aligned, key=lambda v: len(v.channels))
-        sizes = [
-            max(pair)
-            for pair in zip(
-                *(self.nodes[v.node].sizes for v in aligned if len(v.axes) == len(first.axes) and v.node is not None),
-                strict=True,
-            )
-        ]
-        channels = max(self.nodes[left.node].channels, self.nodes[right.node].channels)
-        index = self._emit(name, ir.Join(kind), (left.node, right.node), channels, sizes)
-        dims = tuple(_merged_dim(p, q, wide) for p, q in zip(first.dims, _other(aligned, first).dims, strict=True))
-        return Value(dims, index, wide.channels, first.axes)
-
-    def _aligned(
-        self, values: Sequence[Value], name: str, channels_elsewhere: Sequence[Sequence[Factor]] | None = None
-    ) -> tuple[list[Value], tuple[tuple[Factor, ...], ...]]:
-        """Bring values to the same axes and the same order of channels, dimension by dimension.
-
-        Args:
-            values: Values of the same rank.
-            name: Of the operation.
-            channels_elsewhere: Per value the channel factors that the operation treats apart.
+        ``instance`` and ``group`` have one parameter per channel (dimension 1), the others one per entry of ``dims``.
         """
-        rank = len(values[0].dims)
-        elsewhere = channels_elsewhere or [() for _ in values]
-        for i in range(rank):
-            extras = {(v.dims[i].before, v.dims[i].after) for v in values if v.dims[i].factors}
-            if len(extras) > 1:
-                raise LayoutError("tensors with different extra tokens are combined")
-        values = refine(values, [lambda v, i=i: v.dims[i] for i in range(rank)])  # type: ignore[misc]
-        main = max(range(len(values)), key=lambda j: (len(values[j].axes), len(values[j].channels)))
-        target = values[main]
-        result = []
-        for j, value in enumerate(values):
-            twin: dict[Factor, Factor] = {}
-            for mine, its in zip(value.dims, target.dims, strict=True):
-                own = [f for f in mine.factors if f.size > 1]
-                other = [f for f in its.factors if f.size > 1]
-                if own and other:
-                    twin.update(zip(own, other, strict=True))
-            for f, g in twin.items():
-                if f.role != g.role and "batch" not in (f.role, g.role):
-                    self._contradiction(f, g)
-            result.append(self._like(value, target, twin, elsewhere[j], name) if j != main else value)
-        return result, target.axes
+        name = self._unique(name)
+        return self._try(
+            f"{kind}_norm", name, [x], x.shape, lambda: self._normalized(x, kind, groups, dims, eps, weight, bias, name)
+        )
 
-    def _contradiction(self, f: Factor, g: Factor) -> None:
-        for mine, other in ((f, g), (g, f)):
-            if mine.origin is not None and other.origin is None:
-                raise Relayout({mine.origin: other.role})
-        raise LayoutError("channels are combined with positions")
-
-    def _like(
-        self, value: Value, target: Value, twin: Mapping[Factor, Factor], elsewhere: Sequence[Factor], name: str
+    def _normalized(
+        self,
+        x: Value,
+        kind: str,
+        groups: int,
+        dims: Sequence[int] | None,
+        eps: float,
+        weight: Weight | None,
+        bias: Weight | None,
+        name: str,
     ) -> Value:
-        order = [f for g in target.channels for f in value.channels if twin.get(f) is g]
-        apart = [f for f in value.channels if f in elsewhere]
-        rest = [f for f in value.channels if f not in order and f not in apart]
-        missing = [g for g in target.channels if g not in [twin.get(f) for f in order]]
-        if rest and order:
-            raise LayoutError("tensors with different channels are combined")
-        if not elsewhere:
-            value = self._ordered(value, [*order, *rest], name)
-            if order and missing and not rest:
-                made = tuple(Factor(g.size, "channel") for g in target.channels)
-                assert value.node is not None
-                node = self.nodes[value.node]
-                index = self._emit(
-                    f"{name}:expand", ir.ChannelMix(), (value.node,), prod(f.size for f in made), node.sizes
-                )
-                value = replace(value, node=index, channels=made)
-        return self._same_axes(value, target, twin, name)
+        weight, bias = self._visible(weight), self._visible(bias)
+        rank = len(x.shape)
+        if kind in ("instance", "group"):
+            if kind == "group":
+                v = self._formed(x, 1, groups=False)
+                whole = groups
+            else:
+                over = tuple(range(2, rank)) if dims is None else tuple(d % rank for d in dims)
+                v = self._apart(self._forced(x), [1])
+                inner = [e for d in over for e in v.dims[d].of(CHANNEL)]
+                if any(v.dims[d].of(BATCH) for d in over):
+                    raise _RefusedError("its statistics are those of the batch")
+                if not any(v.dims[d].axes for d in over) and self._origins.get(v.node) is not None and inner:
+                    self._relayout(v, CHANNEL, "lattice")
+                outer = [e for i, dim in enumerate(v.dims) if i not in over for e in dim.of(CHANNEL)]
+                v = self._ordered(v, [*outer, *inner])
+                whole = prod(e.size for e in outer)
+                if inner and (weight is not None or bias is not None):
+                    count = prod(e.size for e in inner)
+                    weight, bias = (
+                        None if t is None else _mapped(t, (whole * count,), lambda a: np.repeat(a.reshape(-1), count))
+                        for t in (weight, bias)
+                    )
+                groups = whole
+            form = "instance" if whole == self._channels(v) else "group"
+            op = ir.Normalize(form, whole if form == "group" else 1, eps, weight, bias)  # type: ignore[arg-type]
+            return self._same(v, name, op)
+        over = (rank - 1,) if dims is None else tuple(sorted(d % rank for d in dims))
+        v = self._data(x, over[-1])
+        positions = [e for d in over for e in v.dims[d].axes]
+        strays = [e for i, dim in enumerate(v.dims) if i not in over for e in dim.of(CHANNEL)]
+        if positions:
+            if strays or not any(v.dims[d].of(CHANNEL) for d in over):
+                for e in positions:
+                    self._relayout(v, e.kind, "channel")
+                raise _RefusedError("it normalises along some positions only")
+            if kind != "layer":
+                raise _RefusedError("it divides by the energy over positions")
+            y = self._same(v, name, ir.Normalize("group", 1, eps))
+            for join, parameter in (("mul", weight), ("add", bias)):
+                if parameter is not None:
+                    shape = tuple(x.shape[d] if d in over else 1 for d in range(over[0], rank))
+                    constant = Value(shape, weight=_reshaped(parameter, shape))
+                    y = self._with_constant(join, y, constant, False, f"{name}:{join}")
+            return y
+        own = [e for d in over for e in v.dims[d].of(CHANNEL)]
+        if any(v.dims[d].of(BATCH) for d in over):
+            self._relayout(v, BATCH, "channel")
+            raise _RefusedError("it normalises over samples")
+        if len(over) == 1:
+            v = self._formed(v, over[0], groups=True)
+            strays = self._channel_digits(v, over)
+        else:
+            v = self._ordered(v, [*strays, *own])
+        count = prod(e.size for e in strays)
+        if count > 1:
+            weight, bias = (
+                None if t is None else _mapped(t, (self._channels(v),), lambda a: np.tile(a.reshape(-1), count))
+                for t in (weight, bias)
+            )
+        else:
+            weight, bias = (None if t is None else _reshaped(t, (prod(t.shape),)) for t in (weight, bias))
+        return self._same(v, name, ir.Normalize(kind, count, eps, weight, bias))  # type: ignore[arg-type]
 
-    def _same_axes(self, value: Value, target: Value, twin: Mapping[Factor, Factor], name: str) -> Value:
-        found: list[int | None] = []
-        for axis in value.axes:
-            large = [f for f in axis if f.size > 1]
-            match = [a for a, ax in enumerate(target.axes) if large and twin.get(large[0]) in ax]
-            found.append(match[0] if match else None)
-        if len(value.axes) == len(target.axes):
-            known = [a for a in found if a is not None]
-            if known != sorted(known):
-                raise LayoutError("lattices with swapped axes are combined")
-            if any(a is not None and a != i for i, a in enumerate(found)):
-                raise LayoutError("lattices with shifted axes are combined")
-            return value
-        single = [i for i, (axis, a) in enumerate(zip(value.axes, found, strict=True)) if a is None]
-        if any(f.size > 1 for i in single for f in value.axes[i]):
-            raise LayoutError("lattices without a common axis are combined")
-        if single:
-            value = self._dropped(value, single, name)
-        kept = [a for a in found if a is not None]
-        if not kept:
-            return value
-        if kept != sorted(kept):
-            raise LayoutError("lattices with swapped axes are combined")
-        assert value.node is not None
-        node = self.nodes[value.node]
-        new = tuple(a for a in range(len(target.axes)) if a not in kept)
-        own = iter(zip(value.axes, node.sizes, strict=True))
-        axes, sizes = [], []
-        for a in range(len(target.axes)):
-            axis, size = ((Factor(1, "lattice"),), 1) if a in new else next(own)
-            axes.append(axis)
-            sizes.append(size)
-        index = self._emit(f"{name}:broadcast", ir.Broadcast(new), (value.node,), node.channels, sizes)
-        return replace(value, node=index, axes=tuple(axes))
-
-    # ends
+    # ------------------------------------------------------------------------------------------- unknown and the end
 
     def unknown(self, operator: str, inputs: Sequence[Value], shape: Sequence[int], reason: str, *, name: str) -> Value:
-        """An operator without an entry; its result is taken for (batch, channels, lattice...)."""
-        nodes = []
+        """An operator without an entry; its output is taken as ``(N, C, *lattice)``."""
+        return self._unknown(operator, inputs, tuple(int(n) for n in shape), reason, self._unique(name))
+
+    def _unknown(self, operator: str, inputs: Sequence[Value], shape: Shape, reason: str, name: str) -> Value:
+        sources: list[int] = []
         for v in inputs:
-            if isinstance(v.scores, _Scores):
-                nodes += [n for n in (v.scores.query.node, v.scores.key.node) if n is not None]
-            elif v.node is not None:
-                nodes.append(v.node)
-        rank = len(shape)
-        roles = _default_roles(rank)
-        factors = [Factor(int(n), roles[i]) for i, n in enumerate(shape)]
-        axes = tuple((f,) for f in factors if f.role == "lattice")
-        channels = tuple(f for f in factors if f.role == "channel" and f.size > 1)
-        lattice_before = any(any(s > 1 for s in self.nodes[n].sizes) for n in nodes)
-        spatial = lattice_before or any(f.size > 1 for (f,) in axes)
+            if v.is_constant:
+                continue
+            if v.scores is not None:
+                sources += [v.scores.query.node, v.scores.key.node]
+            else:
+                sources.append(v.node)
+        nodes = tuple(dict.fromkeys(s for s in sources if 0 <= s < len(self.nodes)))
+        spatial = any(prod(self.nodes[n].sizes) > 1 for n in nodes) or prod(shape[2:]) > 1
         op = ir.Unknown(operator, reason, spatial=spatial)
-        index = self._emit(name, op, nodes, prod(f.size for f in channels), [f.size for (f,) in axes])
-        dims = tuple(Dim((f,)) if f.size > 1 or f.role == "lattice" else Dim() for f in factors)
-        return Value(dims, index, channels, axes)
+        if not spatial:
+            op = replace(op, hides="nothing on the lattice: it has none here")
+        return self._source(shape, op, name, nodes)
 
     def output(self, name: str, value: Value) -> None:
-        """An output of the network, in the layout of its lattice."""
-        shape = value.shape
-        if value.is_constant:
-            assert value.weight is not None
-            value = self._source(
-                "constant", value.weight, shape, value.weight.name or name, lattice=range(2, len(shape))
-            )
-        if value.scores is not None:
-            value = self.unknown("attention scores", [value], shape, "scores are an output", name=name)
-        lattice = [i for i, d in enumerate(value.dims) if i and any(f.role == "lattice" for f in d.factors)]
-        if not lattice and len(shape) >= 4 and any(f in value.channels for d in value.dims[2:] for f in d.factors):
-            lattice = list(range(2, len(shape)))
-        channel = [i for i in range(1, len(shape)) if i not in lattice]
-        count = len(self.nodes)
-        try:
-            value = self._field(value, channel, lattice, name, flat=True).value
-        except LayoutError:
-            del self.nodes[count:]
-        assert value.node is not None
-        node = self.nodes[value.node]
-        self._outputs.append((self._emit(name, ir.Output(), (value.node,), node.channels, node.sizes), shape))
+        """Declare an output of the network."""
+        v = self._try("output", name, [value], value.shape, lambda: self._final(value))
+        node = self.nodes[v.node]
+        index = self._emit(self._unique(name), ir.Output(), (v.node,), node.channels, node.sizes)
+        self._outputs.append(index)
+        self._output_shapes.append(value.shape)
 
-    def build(self) -> ir.Graph:
-        """The finished graph: nodes that reach an output, names made distinct."""
-        outputs = [index for index, _ in self._outputs]
-        inputs = [index for index, _, _ in self._inputs]
-        needed = {*outputs, *inputs}
-        for index in range(len(self.nodes) - 1, -1, -1):
-            if index in needed:
-                needed.update(self.nodes[index].inputs)
-        order = sorted(needed)
-        place = {old: new for new, old in enumerate(order)}
-        seen: Counter[str] = Counter()
-        nodes = []
-        for old in order:
-            node = self.nodes[old]
-            seen[node.name] += 1
-            name = node.name if seen[node.name] == 1 else f"{node.name}#{seen[node.name]}"
-            nodes.append(replace(node, name=name, inputs=tuple(place[i] for i in node.inputs)))
-        return ir.Graph(
+    def _final(self, value: Value) -> Value:
+        v = self._regular(value)
+        rank = len(v.shape)
+        if rank >= 4 and not prod(self._sizes(v)) > 1 and sum(bool(d.of(CHANNEL)) for d in v.dims) > 1:
+            v = self._settled(self._formed(v, 1, range(2, rank)))
+        return v if isinstance(self.nodes[v.node].op, ir.Input) else self._settled(v)
+
+    def build(self) -> Graph:
+        """The graph, without nodes that no output needs (inputs stay)."""
+        alive = set(self._inputs)
+        stack = list(self._outputs)
+        while stack:
+            index = stack.pop()
+            if index not in alive or index in self._inputs:
+                alive.add(index)
+                stack.extend(i for i in self.nodes[index].inputs if i not in alive)
+        order = sorted(alive)
+        number = {old: new for new, old in enumerate(order)}
+        nodes = tuple(replace(self.nodes[i], inputs=tuple(number[j] for j in self.nodes[i].inputs)) for i in order)
+        return Graph(
             self.source,
-            tuple(nodes),
-            tuple(place[i] for i in inputs),
-            tuple(place[i] for i in outputs),
-            tuple(shape for _, shape, _ in self._inputs),
-            tuple(shape for _, shape in self._outputs),
-            tuple(dtype for _, _, dtype in self._inputs),
+            nodes,
+            tuple(number[i] for i in self._inputs),
+            tuple(number[i] for i in self._outputs),
+            tuple(self._input_shapes),
+            tuple(self._output_shapes),
+            tuple(self._dtypes),
             self.training,
         )
 
 
-# helpers
-
-
-def _default_roles(rank: int) -> list[Role]:
-    roles: list[Role] = ["batch", "channel"]
-    return roles[:rank] + ["lattice"] * (rank - 2)
-
-
-def _bad(reason: str) -> Any:
-    raise LayoutError(reason)
-
-
-def _python_slice(start: int, stop: int, step: int) -> slice:
-    return slice(start, stop if step > 0 or stop >= 0 else None, step)
-
-
-def _channel(factor: Factor) -> Factor:
-    return Factor(factor.size, "channel", named=factor.named)
-
-
-def _with_dim(x: Value, place: int, dim: Dim) -> Value:
-    return replace(x, dims=tuple(dim if i == place else d for i, d in enumerate(x.dims)))
-
-
-def _renamed(x: Value, old: Sequence[Factor], new: Sequence[Factor]) -> Value:
-    table = dict(zip(old, new, strict=True))
-    return replace(x, dims=tuple(replace(d, factors=tuple(table.get(f, f) for f in d.factors)) for d in x.dims))
-
-
-def _without_ones(x: Value, axes: Sequence[tuple[Factor, ...]]) -> Value:
-    """Drop single positions of axes that are gone from the dimensions."""
-    alive = {f for axis in axes for f in axis}
-    return replace(
-        x,
-        dims=tuple(
-            replace(d, factors=tuple(f for f in d.factors if f.size > 1 or f in alive or f.role != "lattice"))
-            for d in x.dims
-        ),
-    )
-
-
-def _other(pair: Sequence[Value], first: Value) -> Value:
-    return pair[1] if pair[0] is first else pair[0]
-
-
-def _merged_dim(own: Dim, other: Dim, wide: Value) -> Dim:
-    """One dimension of a join: positions from the finer operand, channels from the wider one."""
-    large = [f for f in own.factors if f.size > 1]
-    if not large or not own.plain:
-        return own if large or not own.plain or not any(f.size > 1 for f in other.factors) else other
-    theirs = [f for f in other.factors if f.size > 1]
-    if theirs and any(f in wide.channels for f in theirs) and not any(f in wide.channels for f in large):
-        if all(f.role == "channel" for f in large):
-            return other
-        twins = dict(zip(large, theirs, strict=True))
-        return replace(own, factors=tuple(twins[f] if f.role == "channel" and f in twins else f for f in own.factors))
-    return own
-
-
-def _windowed(query: Value) -> bool:
-    """Whether positions of the queries also stand in batch dimensions: attention inside blocks."""
-    return any(f.role == "lattice" and f.size > 1 for d in query.dims[:-2] for f in d.factors)
-
-
-def _kernel(weight: Value, places: Sequence[int], repeats: int, axes: int) -> ir.Weight | None:
-    """Convolution weights over all axes of the field, repeated for channels that stand in the batch."""
-    own = weight.weight
-    if own is None:
-        return None
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    kernel = [1] * axes
-    for i, place in enumerate(places):
-        kernel[place] = own.shape[2 + i]
-    shape = (own.shape[0] * repeats, own.shape[1], *kernel)
-    if shape == own.shape:
-        return own
-    load = own.load
-
-    def values() -> NDArray[Any]:
-        assert load is not None
-        array = load().transpose(0, 1, *(2 + i for i in order)).reshape(own.shape[0], own.shape[1], *kernel)
-        return np.tile(array, (repeats, *(1,) * (array.ndim - 1)))
-
-    return ir.Weight(own.name, shape, own.fixed, None if load is None else values)
-
-
-def _blocks(weight: Value, repeats: int) -> ir.Weight | None:
-    """A linear map repeated for channels that stand in the batch: a block diagonal matrix."""
-    own = weight.weight
-    if own is None or repeats == 1:
-        return own
-    load = own.load
-    shape = (own.shape[0] * repeats, own.shape[1] * repeats)
-    if prod(shape) > 2**26:
-        return ir.Weight(own.name, shape, own.fixed)
-    return ir.Weight(own.name, shape, own.fixed, None if load is None else (lambda: np.kron(np.eye(repeats), load())))
-
-
-def _repeated(bias: Value | None, repeats: int) -> ir.Weight | None:
-    if bias is None:
-        return None
-    own = bias.weight
-    if own is None:
-        return ir.Weight("bias", bias.shape)
-    if repeats == 1:
-        return own
-    load = own.load
-    return ir.Weight(
-        own.name, (own.shape[0] * repeats,), own.fixed, None if load is None else (lambda: np.tile(load(), repeats))
-    )
-
-
-def _weight(value: Value | None, repeats: int) -> ir.Weight | None:
-    return _repeated(value, repeats)
-
-
-def _scaled(weight: ir.Weight, sign: int, power: int = 1) -> ir.Weight:
-    load = weight.load
-    if load is None or (sign, power) == (1, 1):
-        return weight
-    return replace(weight, load=lambda: sign * np.asarray(load(), np.float64) ** power)
-
-
-def _pooled(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int], ceil_mode: bool) -> int:
-    span = size + sum(padding) - dilation * (kernel - 1) - 1
-    count = (-(-span // stride) if ceil_mode else span // stride) + 1
-    if ceil_mode and (count - 1) * stride >= size + padding[0]:
-        count -= 1
-    return count
-
-
-def _blocks_of(
-    sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Pairs, dilation: Sequence[int]
-) -> list[int]:
-    return [
-        (n + a + b - d * (k - 1) - 1) // s + 1
-        for n, k, s, (a, b), d in zip(sizes, kernel, stride, padding, dilation, strict=True)
-    ]
-
-
-def _einsum_shape(equation: str, values: Sequence[Value]) -> list[int]:
-    left, _, out = equation.replace(" ", "").partition("->")
-    size: dict[str, int] = {}
-    for term, value in zip(left.split(","), values, strict=True):
-        size.update(zip(term, value.shape, strict=False))
-    return [size.get(c, 1) for c in out]
-
-
-def _conv_shape(x: Value, weight: Value, bias: Value | None, **k: Any) -> list[int]:
-    numbers = zip(x.shape[2:], weight.shape[2:], k["stride"], k["dilation"], k["padding"], strict=True)
-    return [x.shape[0], weight.shape[0], *((n + sum(p) - d * (w - 1) - 1) // s + 1 for n, w, s, d, p in numbers)]
-
-
-def _transpose_shape(x: Value, weight: Value, bias: Value | None, **k: Any) -> list[int]:
-    numbers = zip(
-        x.shape[2:], weight.shape[2:], k["stride"], k["dilation"], k["padding"], k["output_padding"], strict=True
-    )
-    sizes = (s * (n - 1) + d * (w - 1) + 1 + a - sum(p) for n, w, s, d, p, a in numbers)
-    return [x.shape[0], weight.shape[1] * k["groups"], *sizes]
-
-
-def _matmul_shape(a: Value, b: Value, **_: Any) -> list[int]:
-    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    return [*lead, *(a.shape[-2:-1]), b.shape[-1]]
-
-
-def _pool_shape(x: Value, kind: str, **k: Any) -> list[int]:
-    count = len(k["kernel"])
-    numbers = zip(x.shape[-count:], k["kernel"], k["stride"], k["dilation"], k["padding"], strict=True)
-    return [*x.shape[:-count], *(_pooled(n, w, s, d, p, k.get("ceil_mode", False)) for n, w, s, d, p in numbers)]
-
-
-def _reduced_shape(x: Value, dims: Sequence[int], kind: str, keepdim: bool, **_: Any) -> list[int]:
-    gone = {d % len(x.shape) for d in dims}
-    return [1 if i in gone else n for i, n in enumerate(x.shape) if keepdim or i not in gone]
-
-
-def _slice_shape(x: Value, dim: int, start: int, stop: int, step: int = 1, **_: Any) -> list[int]:
-    return [len(range(start, stop, step)) if i == dim % len(x.shape) else n for i, n in enumerate(x.shape)]
-
-
-def _expand_shape(x: Value, shape: Sequence[int], **_: Any) -> list[int]:
-    full = [*(1,) * (len(shape) - len(x.shape)), *x.shape]
-    return [old if new == -1 else new for old, new in zip(full, shape, strict=True)]
-
-
-def _kept(x: Value, *_: Any, **__: Any) -> list[int]:
-    return list(x.shape)
-
-
-_SHAPES: dict[str, Callable[..., Sequence[int]]] = {
-    "attention": lambda q, k, v, **_: [*q.shape[:-1], v.shape[-1]],
-    "batch_norm": _kept,
-    "conv": _conv_shape,
-    "conv_transpose": _transpose_shape,
-    "expand": _expand_shape,
-    "flip": _kept,
-    "fold": lambda x, **k: [x.shape[0], x.shape[1] // prod(k["kernel"]), *k["output_size"]],
-    "linear": lambda x, weight, bias, **_: [*x.shape[:-1], weight.shape[0]],
-    "matmul": _matmul_shape,
-    "normalize": _kept,
-    "pad": lambda x, pads, *_, **__: [n + sum(p) for n, p in zip(x.shape, pads, strict=True)],
-    "pool": _pool_shape,
-    "reduce": _reduced_shape,
-    "resize": lambda x, axes, mode, out_sizes, **_: [*x.shape[:2], *out_sizes],
-    "roll": _kept,
-    "slice": _slice_shape,
-    "softmax": _kept,
-    "unfold": lambda x, **k: [
-        x.shape[0],
-        x.shape[1] * prod(k["kernel"]),
-        prod(_blocks_of(x.shape[2:], k["kernel"], k["stride"], k["padding"], k["dilation"])),
-    ],
-    "unpool": lambda x, **k: [*x.shape[: -len(k["kernel"])], *k["out_sizes"]],
-    "warp": lambda x, grid, *_, **__: [*x.shape[:2], *grid.shape[1:-1]],
-}
+def _softmaxed(a: Array, dim: int) -> Array:
+    e = np.exp(a - a.max(axis=dim, keepdims=True))
+    return np.asarray(e / e.sum(axis=dim, keepdims=True))

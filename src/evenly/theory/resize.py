@@ -2,7 +2,7 @@
 
 Every interpolation reads input position ``u(n) = A n + B`` for output ``n``. With ``A = down / up`` in lowest terms,
 ``u(up q + r) = down q + u(r)``: the filter repeats after ``up`` outputs and ``down`` inputs, so that ``up`` lists of
-taps say everything about the interior. Coordinates are exact fractions, so that ties fall where the definitions put them.
+taps say everything about the interior. Coordinates are exact fractions: ties fall where the definitions put them.
 
 Definitions: the Resize operator of ONNX (https://onnx.ai/onnx/operators/onnx__Resize.html) and PyTorch's
 ``torch.nn.functional.interpolate``; the cubic kernel is Keys, "Cubic convolution interpolation for digital image
@@ -108,8 +108,8 @@ def axis_resize(
         scale: Output samples per input sample where the operator was given one; ``size_out / size_in`` if ``None``.
             It is taken as the fraction nearest to it with a denominator up to 4096.
         coordinate: ONNX's ``coordinate_transformation_mode``. PyTorch's ``nearest`` is ``"asymmetric"`` with
-            ``"floor"``; its other modes are ``"half_pixel"``, or ``"align_corners"``. ``"tf_crop_and_resize"`` with the whole
-            picture as its region.
+            ``"floor"``; its other modes have ``"half_pixel"`` or ``"align_corners"``. ``"tf_crop_and_resize"``
+            means the whole picture as its region.
         nearest: ONNX's ``nearest_mode``.
         cubic_a: Parameter of the cubic kernel; PyTorch's antialiased form has -0.5.
         exclude_outside: Accepted for completeness; it changes borders only.
@@ -148,13 +148,15 @@ def axis_resize(
 def _step(size_in: int, size_out: int, scale: float | Fraction | None) -> Fraction:
     if scale is None:
         return Fraction(size_in, size_out)
-    if not 0 < scale < float("inf"):
+    if not 0.0 < float(scale) < float("inf"):
         raise ParameterError(f"scale (={scale}) must be a positive number")
     # A scale that rounding made from the two sizes means the ratio of the sizes.
     if abs(scale * size_in - size_out) <= 1e-5 * size_out:
         return Fraction(size_in, size_out)
-    step = 1 / Fraction(scale).limit_denominator(LARGEST_DENOMINATOR) if scale >= 1 else None
-    return step or Fraction(1 / Fraction(scale)).limit_denominator(LARGEST_DENOMINATOR)
+    exact = Fraction(scale)
+    if exact.numerator >= exact.denominator:
+        return 1 / exact.limit_denominator(LARGEST_DENOMINATOR)
+    return (1 / exact).limit_denominator(LARGEST_DENOMINATOR)
 
 
 def _filtered(u: Fraction, mode: str, a: Fraction, stretch: Fraction) -> tuple[tuple[int, float], ...]:
