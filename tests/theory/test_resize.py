@@ -413,3 +413,6 @@ def test_scale_from_a_file() -> None:
     assert (r.up, r.down) == (13, 10)
     r = axis_resize(11, 14, "linear", scale=Fraction(13, 10))
     assert (r.up, r.down) == (13, 10)
+    # Beyond the largest denominator only the sizes can say what the rounded scale meant.
+    r = axis_resize(8191, 5003, "linear", scale=float(np.float32(5003 / 8191)))
+    assert (r.up, r.down) == (5003, 8191)
