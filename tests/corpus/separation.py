@@ -52,6 +52,8 @@ class Demucs(nn.Module):
     gradient_period=(4096,),
     rules="EV103 EV106",
     forbidden="EV101 EV102",
+    prior=False,
+    notes="The period of 4096 samples is beyond the exact closed form.",
     simulate={"borders": "canvas", "bound": 4096, "inputs": lambda: (torch.zeros(1, 2, 46420),)},
     simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 2, 46420),)},
 )

@@ -119,6 +119,8 @@ class VNet(nn.Module):
     gradient_period=(16,),
     rules="EV103 EV106",
     forbidden="EV101 EV102",
+    prior=False,
+    notes="The period of 16 x 16 x 16 voxels is beyond the exact closed form.",
 )
 def _v_net(width: float) -> nn.Module:
     return VNet(scaled(16, width, least=2))
@@ -135,11 +137,13 @@ def _v_net(width: float) -> nn.Module:
     gradient_period=(None,),
     rules="EV103 EV106",
     forbidden="EV101 EV102",
+    prior=False,
     start="0",
     width=1 / 16,
     simulate={"start_size": (2, 2, 2)},
     simulate_backward=None,
-    notes="The input is one position, so there is no gradient to simulate.",
+    notes="The input is one position, so there is no gradient to simulate. The period of 16 x 16 x 16 voxels is "
+    "beyond the exact closed form.",
 )
 def _gan_3d_generator(width: float) -> nn.Module:
     widths = tuple(scaled(c, width) for c in (512, 256, 128, 64))
