@@ -96,9 +96,10 @@ def follow(graph: ir.Graph, *, actual: bool) -> Flows:
         breakers = frozenset().union(*(f.breakers for f in incoming))
         if index in state.born:
             flow = Flow(sp.constant(len(node.sizes)))
-        elif any(f.support is None for f in incoming) and node.sizes:
+        elif any(f.support is None for f in incoming):
+            # a value without lattice has no period, wherever it comes from
             reason = next(f.reason for f in incoming if f.support is None)
-            flow = Flow(None, creators, breakers, reason)
+            flow = Flow(None, creators, breakers, reason) if node.sizes else Flow(sp.constant(0))
         else:
             try:
                 support = _RULES[type(node.op)](

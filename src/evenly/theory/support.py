@@ -71,7 +71,7 @@ def _shrink(support: Support) -> Support:
     """The same frequencies on the smallest cell."""
     smallest = period(support)
     steps = tuple(slice(None, None, size // p) for size, p in zip(support.shape, smallest, strict=True))
-    return np.ascontiguousarray(support[steps])
+    return np.array(support[steps])  # never fewer axes: ascontiguousarray would make a point a line
 
 
 def _grow(support: Support, cell: Sequence[int]) -> Support:
