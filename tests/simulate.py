@@ -47,7 +47,8 @@ class Forward:
 
     Attributes:
         period: Smallest period per axis, in samples of the output.
-        moments: Mean square per phase, shape ``period``.
+        moments: Mean square per phase, shape ``period``; phase 0 is that of the output's first sample.
+        moments_error: Standard error of every moment over the draws.
         unevenness: max/min of the mean square over the phases; the extreme phases are chosen in one half of the draws
             and compared in the other, so that noise does not pass for unevenness.
         unevenness_error: Standard error of its natural logarithm.
@@ -57,6 +58,7 @@ class Forward:
 
     period: tuple[int, ...]
     moments: NDArray[np.float64]
+    moments_error: NDArray[np.float64]
     unevenness: float
     unevenness_error: float
     ac_fraction: float
@@ -68,6 +70,7 @@ class Backward:
     """Squared gradients at one input, by phase; fields as in :class:`Forward`."""
 
     moments: NDArray[np.float64]
+    moments_error: NDArray[np.float64]
     unevenness: float
     unevenness_error: float
     dead_fraction: float
@@ -418,7 +421,13 @@ def simulate_forward(
         jackknife = [1 - (means.sum() - m) / (totals.sum() - t) for m, t in zip(means, totals, strict=True)]
         spread = math.sqrt((count - 1) * float(np.var(jackknife)))
     ac = max(0.0, float(1 - means.sum() / totals.sum()))
-    return Forward(tuple(periods), np.mean(powers, axis=0), ratio, error, ac, spread)
+    return Forward(tuple(periods), np.mean(powers, axis=0), _standard_error(powers), ratio, error, ac, spread)
+
+
+def _standard_error(draws: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    if len(draws) < 2:
+        return np.full_like(draws[0], math.nan)
+    return np.asarray(np.std(draws, axis=0, ddof=1) / math.sqrt(len(draws)))
 
 
 def _inject(network: nn.Module, name: str, sizes: tuple[int, ...], draws: int, generator: torch.Generator) -> None:
@@ -431,12 +440,12 @@ def _inject(network: nn.Module, name: str, sizes: tuple[int, ...], draws: int, g
 
 
 def _middle(y: NDArray[np.float64], limit: Sequence[int]) -> NDArray[np.float64]:
-    """The middle ``3 * limit`` samples of every axis."""
+    """The middle ``3 * limit`` samples of every axis, beginning at a multiple of the limit, which keeps the phases."""
     cuts = []
     for n, b in zip(y.shape[2:], limit, strict=True):
         if n < 3 * b:
             raise NoInteriorError(f"an axis of {n} samples holds less than three periods of {b}: use a larger canvas")
-        start = (n - 3 * b) // 2
+        start = (n - 3 * b) // 2 // b * b
         cuts.append(slice(start, start + 3 * b))
     return y[(..., *cuts)]
 
@@ -505,10 +514,109 @@ def simulate_backward(
         if borders == "canvas":
             cuts = []
             for n, p in zip(square.shape, phases, strict=True):
-                start = math.ceil(n * margin / p) * p
+                start = math.ceil(n * margin / p) * p  # a multiple of the period, which keeps the phases
                 cuts.append(slice(start, n - start))
             square = square[tuple(cuts)]
         moments.append(_by_phase(square, phases))
         dead.append(float((moments[-1] == 0).mean()))
     ratio, error = _unevenness(moments)
-    return Backward(np.mean([m / m.mean() for m in moments], axis=0), ratio, error, float(np.mean(dead)))
+    relative = [m / m.mean() for m in moments]
+    return Backward(np.mean(relative, axis=0), _standard_error(relative), ratio, error, float(np.mean(dead)))
+
+
+def simulate_gradient_period(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    seeds: Iterable[int],
+    *,
+    borders: Borders = "torus",
+    bound: int | Sequence[int] | None = None,
+    which: int = 0,
+    end: str | None = None,
+    channel_axis: int = 1,
+    norms: Literal["unit", "identity"] = "unit",
+    zero: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    tolerance: float = 1e-6,
+) -> tuple[int, ...]:
+    """Smallest period of the gradient at an input, for generic weights and constant gradients at the outputs.
+
+    The network is made linear: activations are the identity, since the pattern of their derivatives belongs to the data
+    and not to the layers, and max pooling is an average over the same windows, which is what its gradient is over data.
+
+    Args:
+        module: The network; a copy is used.
+        inputs: Example inputs (batch 1) on the canvas; their floating values are replaced.
+        seeds: One random network each.
+        borders: See the module's docstring.
+        bound: A multiple of every period that is looked for; the input's size on the torus.
+        which: Index of the input.
+        end: Module whose output takes the constant gradient, if not the network's outputs: what comes before a dense
+            layer over all positions.
+        channel_axis: Of the inputs and outputs; every other axis but the first belongs to the lattice.
+        norms: As in :func:`simulate_forward`.
+        zero: See :func:`randomised`.
+        keep: See :func:`randomised`.
+        tolerance: Differences below this share of the gradient's rms are none.
+
+    Raises:
+        NoInteriorError: If the interior has no period that divides the bound.
+    """
+    periods: list[list[int]] = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        network = randomised(module, generator, zero=zero, keep=keep)
+        given = [_colour(x, 1, channel_axis if x.dim() > 2 else 1, generator) for x in inputs]
+        target = given[which].requires_grad_(True)
+        caught: list[Any] = []
+        if end is not None:
+            network.get_submodule(end).register_forward_hook(lambda _, __, result, to=caught: to.append(result))
+        with _Linear(), _Unit(torus=borders == "torus", cut=False, norms=norms):
+            returned = network(*given)
+        outputs = [y for y in _tensors(caught if end is not None else returned) if y.requires_grad]
+        seeds_out = [_colour(y.detach(), 1, channel_axis if y.dim() > 2 else 1, generator) for y in outputs]
+        (gradient,) = torch.autograd.grad(outputs, target, seeds_out)
+        field = np.moveaxis(gradient.numpy(), channel_axis if gradient.dim() > 2 else 1, 1)
+        limit = tuple(field.shape[2:]) if bound is None else tuple(_axes(bound, field.ndim - 2))
+        field = _middle(field, limit) if borders == "canvas" else field
+        periods.append([_period(field, 2 + a, limit[a], borders, tolerance) for a in range(field.ndim - 2)])
+    return tuple(math.lcm(*axis) for axis in zip(*periods, strict=True))
+
+
+_IDENTITIES = frozenset(
+    getattr(space, name)
+    for space in (F, torch, Tensor)
+    for name in (
+        *("relu", "relu6", "leaky_relu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "prelu"),
+        *("hardswish", "hardtanh", "hardsigmoid", "tanh", "sigmoid", "relu_", "tanh_", "sigmoid_", "sin", "logsigmoid"),
+    )
+    if hasattr(space, name)
+)
+
+
+class _Linear(TorchFunctionMode):
+    """The identity in the place of activations, averages in the place of maxima."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _IDENTITIES:
+            return args[0]
+        pool = _POOLS.get(func)
+        if pool is None:
+            return func(*args, **kwargs)
+        average, indexed = pool
+        x, kernel, *rest = args
+        stride = rest[0] if rest else kwargs.get("stride")
+        padding = rest[1] if len(rest) > 1 else kwargs.get("padding", 0)
+        mean = average(x, kernel, stride, padding, kwargs.get("ceil_mode", False))
+        return (mean, func(*args, **kwargs)[1]) if indexed or kwargs.get("return_indices") else mean
+
+
+_POOLS: dict[Any, tuple[Callable[..., Tensor], bool]] = {
+    F.max_pool1d: (F.avg_pool1d, False),
+    F.max_pool2d: (F.avg_pool2d, False),
+    F.max_pool3d: (F.avg_pool3d, False),
+    F.max_pool1d_with_indices: (F.avg_pool1d, True),
+    F.max_pool2d_with_indices: (F.avg_pool2d, True),
+    F.max_pool3d_with_indices: (F.avg_pool3d, True),
+}

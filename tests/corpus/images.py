@@ -90,6 +90,7 @@ def patchgan70(width: float) -> nn.Module:
     gradient_period=(16,),
     forbidden="EV101 EV102 EV103 EV202",
     simulate=None,
+    simulate_backward={"inputs": image(256), "borders": "canvas"},
     notes="one number per picture: the last k4 convolution covers the whole 4x4 field; no lattice at the output",
 )
 def dcgan_discriminator(width: float) -> nn.Module:

@@ -151,7 +151,7 @@ def stylegan2_generator(width: float) -> nn.Module:
     gradient_period=(1,),
     forbidden="EV101 EV102 EV103",
     simulate=None,
-    simulate_backward={"borders": "canvas"},
+    simulate_backward={"end": "blocks"},
     notes=(
         "one number per picture: no lattice at the output; minibatch standard deviation with a batch of one is zero; "
         "the blur before every stride removes what the stride writes into the gradient, as it does forward"
