@@ -553,7 +553,7 @@ def simulate_gradient_period(
         which: Index of the input.
         end: Module whose output takes the constant gradient, if not the network's outputs: what comes before a dense
             layer over all positions.
-        channel_axis: Of the inputs and outputs; every other axis but the first belongs to the lattice.
+        channel_axis: Of the inputs; every other axis but the first belongs to the lattice.
         norms: As in :func:`simulate_forward`.
         zero: See :func:`randomised`.
         keep: See :func:`randomised`.
@@ -574,7 +574,7 @@ def simulate_gradient_period(
         with _Linear(), _Unit(torus=borders == "torus", cut=False, norms=norms):
             returned = network(*given)
         outputs = [y for y in _tensors(caught if end is not None else returned) if y.requires_grad]
-        seeds_out = [_colour(y.detach(), 1, channel_axis if y.dim() > 2 else 1, generator) for y in outputs]
+        seeds_out = [_colour(y.detach(), 1, 1, generator) for y in outputs]
         (gradient,) = torch.autograd.grad(outputs, target, seeds_out)
         field = np.moveaxis(gradient.numpy(), channel_axis if gradient.dim() > 2 else 1, 1)
         limit = tuple(field.shape[2:]) if bound is None else tuple(_axes(bound, field.ndim - 2))

@@ -77,7 +77,7 @@ def segnet(width: float) -> nn.Module:
     start="middle.1.0",
     simulate={"start_size": (7, 7)},
     simulate_backward=None,
-    notes="a canvas with an interior would exceed 1200 pixels; the 7x7 convolution covers the whole field, so the lattice of the decoder is born at its 7x7 transposed one",
+    notes="the 7x7 convolution covers the field, so the decoder's lattice is born at its 7x7 transposed one",
 )
 def deconvnet(width: float) -> nn.Module:
     return Unpooling(scaled(64, width), (2, 2, 3, 3, 3), transposed=True, dense=scaled(4096, width / 4))
