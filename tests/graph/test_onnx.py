@@ -19,13 +19,13 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from tests.graph import onnx_cases as cases
+from tests.graph.onnx_interpret import interpret
 from torch import Tensor, nn
 
 from evenly.errors import EvenlyError, FormatError, InputShapeError
 from evenly.graph import ir
 from evenly.graph.onnx import read_onnx
-from tests.graph import onnx_cases as cases
-from tests.graph.onnx_interpret import interpret
 
 onnxruntime.set_default_logger_severity(4)
 NETS = cases.torch_nets()
@@ -65,7 +65,17 @@ def attributes(op: ir.Op) -> dict[str, Any]:
     return result
 
 
-SPATIAL = (ir.Conv, ir.ConvTranspose, ir.Resize, ir.PixelShuffle, ir.PixelUnshuffle, ir.Pool, ir.Pad, ir.Slice, ir.Concat)
+SPATIAL = (
+    ir.Conv,
+    ir.ConvTranspose,
+    ir.Resize,
+    ir.PixelShuffle,
+    ir.PixelUnshuffle,
+    ir.Pool,
+    ir.Pad,
+    ir.Slice,
+    ir.Concat,
+)
 
 
 # ------------------------------------------------------------------------------------------------- PyTorch's exporters
@@ -125,8 +135,10 @@ def test_foreign_files_compute_what_onnxruntime_computes(name: str, tmp_path: Pa
     graph = read_onnx(path)
     assert not any(isinstance(op, ir.Unknown) for op in operations(graph))
     feeds = cases.random_input(proto)
-    if name == "quantised":  # values that the activation's quantisation keeps
-        feeds = {k: (np.clip(np.rint(v / 0.02), -127, 127) * np.float32(0.02)).astype(np.float32) for k, v in feeds.items()}
+    if name == "quantised":  # values that the quantisation keeps
+        feeds = {
+            k: (np.clip(np.rint(v / 0.02), -127, 127) * np.float32(0.02)).astype(np.float32) for k, v in feeds.items()
+        }
     (expected,) = run(path, feeds)
     (found,) = interpret(graph, {graph.nodes[graph.inputs[0]].name: sample(graph, next(iter(feeds.values())))})
     np.testing.assert_allclose(found, matched(found, expected[0]), rtol=1e-3, atol=1e-3)
@@ -163,7 +175,7 @@ def test_every_resize_agrees_in_the_interior(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER", "VALID"])
-@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 2, 1), (4, 2, 1), (5, 3, 1), (2, 1, 1), (3, 1, 2), (1, 2, 1)])
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(3, 2, 1), (4, 2, 1), (5, 3, 1), (2, 1, 1), (1, 2, 1)])
 def test_automatic_padding_of_convolutions(auto: str, kernel: int, stride: int, dilation: int, tmp_path: Path) -> None:
     node = helper.make_node("Conv", ["x", "w"], ["y"], auto_pad=auto, strides=[stride], dilations=[dilation])
     proto = cases.model([node], {"x": [1, 2, 13]}, ["y"], [cases.weight("w", 3, 2, kernel)])
@@ -171,6 +183,16 @@ def test_automatic_padding_of_convolutions(auto: str, kernel: int, stride: int, 
     x = cases.random_input(proto)["x"]
     (found,) = interpret(read_onnx(path), {"x": x[0]})
     np.testing.assert_allclose(found, run(path, {"x": x})[0][0], rtol=1e-4, atol=1e-4)
+
+
+def test_automatic_padding_counts_the_dilation(tmp_path: Path) -> None:
+    """ONNX Runtime refuses this; the specification does not."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2], dilations=[3])
+    proto = cases.model([node], {"x": [1, 2, 13]}, ["y"], [cases.weight("w", 3, 2, 2)])
+    graph = read_onnx(cases.save(proto, tmp_path / "m.onnx"))
+    # ceil(13 / 2) = 7 outputs span 6 * 2 + 3 * (2 - 1) + 1 = 16 inputs: 3 to add, the larger half after.
+    assert only(graph, ir.Conv).padding == ((1, 2),)
+    assert graph.output_shapes == ((1, 3, 7),)
 
 
 @pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
@@ -197,7 +219,8 @@ def test_automatic_padding_of_transposed_convolutions(
 
 def test_weights_are_read_only_when_asked_for(tmp_path: Path) -> None:
     proto = cases.model(
-        [helper.make_node("Conv", ["x", "main.0.weight"], ["y"])], {"x": [1, 2, 8, 8]}, ["y"], [cases.weight("main.0.weight", 3, 2, 3, 3)]
+        [helper.make_node("Conv", ["x", "main.0.weight"], ["y"])], {"x": [1, 2, 8, 8]}, ["y"],
+        [cases.weight("main.0.weight", 3, 2, 3, 3)],
     )  # fmt: skip
     path = tmp_path / "m.onnx"
     onnx.save(proto, str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
@@ -205,9 +228,10 @@ def test_weights_are_read_only_when_asked_for(tmp_path: Path) -> None:
     graph = read_onnx(path)
     w = only(graph, ir.Conv).weight
     np.testing.assert_array_equal(w.values(), expected)
+    later = only(read_onnx(path), ir.Conv).weight
     (tmp_path / "w.bin").unlink()
     with pytest.raises(FormatError, match=r"w\.bin"):
-        w.values()
+        later.values()
     with pytest.raises(FormatError, match=r"w\.bin"):
         read_onnx(path)
 
@@ -240,7 +264,9 @@ def test_quantised_weights_are_dequantised(tmp_path: Path) -> None:
     proto = cases.quantised()
     graph = read_onnx(cases.save(proto, tmp_path / "m.onnx"))
     stored = {t.name: numpy_helper.to_array(t).astype(float) for t in proto.graph.initializer}
-    np.testing.assert_allclose(only(graph, ir.Conv).weight.values(), stored["wq"] * stored["ws"][:, None, None, None], rtol=1e-6)
+    np.testing.assert_allclose(
+        only(graph, ir.Conv).weight.values(), stored["wq"] * stored["ws"][:, None, None, None], rtol=1e-6
+    )
     np.testing.assert_allclose(
         only(graph, ir.ConvTranspose).weight.values(), stored["vq"] * stored["vs"][None, :, None, None], rtol=1e-6
     )
@@ -256,7 +282,8 @@ def test_integer_convolutions_have_real_weights(tmp_path: Path) -> None:
     ]
     constants = [
         cases.constant("s", 0.5, np.float32), cases.constant("z", 3, np.uint8), cases.constant("w", q, np.uint8),
-        cases.constant("ws", scale, np.float32), cases.constant("wz", [128] * 4, np.uint8), cases.constant("b", [1, 2, 3, 4], np.int32),
+        cases.constant("ws", scale, np.float32), cases.constant("wz", [128] * 4, np.uint8),
+        cases.constant("b", [1, 2, 3, 4], np.int32),
     ]  # fmt: skip
     graph = read_onnx(cases.save(cases.model(nodes, {"x": [1, 2, 8, 8]}, ["y"], constants), tmp_path / "m.onnx"))
     conv = only(graph, ir.Conv)
@@ -365,11 +392,13 @@ def test_arithmetic_on_sizes_is_folded(tmp_path: Path) -> None:
     ]
     constants = [
         *(cases.constant(n, v) for n, v in {"two": 2, "zero": 0, "one": 1}.items()),
-        *(cases.constant(f"{n}1", [v]) for n, v in {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "twelve": 12}.items()),
+        *(cases.constant(f"{n}1", [v]) for n, v in {"zero": 0, "one": 1, "two": 2, "three": 3, "four": 4}.items()),
+        cases.constant("twelve1", [12]),
         cases.constant("half", 0.5, np.float32), cases.weight("bias", 1, 12, 1, 1), cases.weight("w", 2, 12, 1, 1),
     ]  # fmt: skip
     graph = read_onnx(cases.save(cases.model(nodes, {"x": [1, 3, 8, 6]}, ["y"], constants), tmp_path / "m.onnx"))
-    assert not any(isinstance(op, ir.Unknown) and op.operator != "aten.reshape" for op in operations(graph)) or True
+    # Rows that are torn apart have no lattice; everything else is understood.
+    assert {op.operator for op in operations(graph) if isinstance(op, ir.Unknown)} <= {"reshape"}
     assert graph.output_shapes == ((1, 2, 4, 3),)
 
 
@@ -410,7 +439,11 @@ FUNCTIONS: dict[str, tuple[nn.Module, str, tuple[float, ...]]] = {
     "silu by exp": (Call(lambda x: x / (1 + torch.exp(-x))), "silu", ()),
     "gelu": (nn.GELU(), "gelu", ()),
     "gelu by erf": (Call(lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5))), "gelu", ()),
-    "gelu by tanh": (Call(lambda x: 0.5 * x * (1 + torch.tanh(0.7978845608 * (x + 0.044715 * x * x * x)))), "gelu", (1.0,)),
+    "gelu by tanh": (
+        Call(lambda x: 0.5 * x * (1 + torch.tanh(0.7978845608 * (x + 0.044715 * x * x * x)))),
+        "gelu",
+        (1.0,),
+    ),
     "tanh gelu": (nn.GELU(approximate="tanh"), "gelu", (1.0,)),
     "mish": (nn.Mish(), "mish", ()),
     "softplus": (nn.Softplus(), "softplus", ()),
@@ -488,9 +521,9 @@ def test_normalisations_however_they_are_spelled(name: str, dynamo: bool, opset:
     module, kind = NORMS[name]
     for parameter in module.parameters():
         nn.init.normal_(parameter)
-    graph = read_onnx(export(module, (1, 4, 8, 8), tmp_path / "m.onnx", dynamo=dynamo, opset_version=opset))
+    graph = read_onnx(export(module, (1, 4, 6, 7), tmp_path / "m.onnx", dynamo=dynamo, opset_version=opset))
     assert only(graph, ir.Normalize).kind == kind
-    x = cases.RNG(0).standard_normal((1, 4, 8, 8)).astype(np.float32)
+    x = cases.RNG(0).standard_normal((1, 4, 6, 7)).astype(np.float32)
     (found,) = interpret(graph, {graph.nodes[graph.inputs[0]].name: x[0]})
     with torch.no_grad():
         expected = module(torch.from_numpy(x))[0].numpy()
@@ -525,7 +558,9 @@ def test_operators_of_other_domains_are_unknown_and_named(tmp_path: Path) -> Non
 
 def test_a_value_of_unknown_shape_reaches_the_output_as_unknown(tmp_path: Path) -> None:
     nodes = [helper.make_node("Foo", ["x"], ["h"], domain="other"), helper.make_node("Relu", ["h"], ["y"])]
-    graph = read_onnx(cases.save(cases.model(nodes, {"x": [1, 3, 8, 8]}, ["y"], domains=("other",)), tmp_path / "m.onnx"))
+    graph = read_onnx(
+        cases.save(cases.model(nodes, {"x": [1, 3, 8, 8]}, ["y"], domains=("other",)), tmp_path / "m.onnx")
+    )
     assert unknown(graph).operator == "other::Foo"
     assert "shape" in unknown(graph).reason
 
@@ -533,13 +568,18 @@ def test_a_value_of_unknown_shape_reaches_the_output_as_unknown(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("node", "constants", "reason"),
     [
-        (helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=2), [cases.weight("w", 1, 6, 3), cases.weight("r", 1, 6, 2)], "state"),
+        (
+            helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=2),
+            [cases.weight("w", 1, 6, 3), cases.weight("r", 1, 6, 2)], "state",
+        ),
         (helper.make_node("TopK", ["x", "k"], ["y", "i"]), [cases.constant("k", [2])], "sorts"),
         (helper.make_node("NonZero", ["x"], ["i"]), [], "depends on the data"),
         (helper.make_node("LRN", ["x"], ["y"], size=3), [], "neighbouring channels"),
     ],
 )  # fmt: skip
-def test_standard_operators_without_meaning_say_why(node: Any, constants: list[Any], reason: str, tmp_path: Path) -> None:
+def test_standard_operators_without_meaning_say_why(
+    node: Any, constants: list[Any], reason: str, tmp_path: Path
+) -> None:
     proto = cases.model([node], {"x": [4, 1, 3]}, [node.output[0]], constants)
     assert reason in unknown(read_onnx(cases.save(proto, tmp_path / "m.onnx"))).reason
 
@@ -606,9 +646,9 @@ def test_flipped_bytes_give_a_graph_or_a_format_error(name: str, flips: list[tup
         content[place % len(content)] = value
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
+    message = ""
     try:
-        graph = read_onnx(path)
+        read_onnx(path)
     except EvenlyError as error:
-        assert "\n" not in str(error)
-    else:
-        assert isinstance(graph, ir.Graph)
+        message = str(error)
+    assert "\n" not in message

@@ -9,6 +9,7 @@ at all: it keeps its shape and has no values.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil, erf, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,8 +231,8 @@ def _integer_division(a: Array, b: Array) -> Array:
     if a.dtype.kind in "iu" and b.dtype.kind in "iu":
         if not np.all(b):
             raise FormatError("a size is divided by zero; the file is damaged")
-        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
-    return a / b
+        return np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)), dtype=a.dtype)
+    return np.asarray(a / b)
 
 
 def _modulo(item: Item, a: Array, b: Array) -> Array:
@@ -382,7 +383,7 @@ def _one_hot(item: Item, index: Array, depth: Array, values: Array) -> Array:
     n = int(np.asarray(depth).reshape(-1)[0])
     axis = item.integer("axis", -1)
     hot = np.moveaxis(np.arange(n) == (index % n)[..., None], -1, axis)
-    return np.where(hot, values[1], values[0])
+    return np.asarray(np.where(hot, values[1], values[0]))
 
 
 def _scatter_nd(item: Item, x: Array, index: Array, updates: Array) -> Array:
@@ -404,7 +405,7 @@ def _scatter(item: Item, x: Array, index: Array, updates: Array) -> Array:
 def _elements(item: Item, x: Array, index: Array) -> tuple[Array, ...]:
     """The places that ``GatherElements`` and ``ScatterElements`` name."""
     axis = normal_axis(item.integer("axis"), x.ndim, item.label)
-    grid = list(np.indices(index.shape))
+    grid: list[Array] = list(np.indices(index.shape))
     grid[axis] = index.astype(np.int64)
     return tuple(grid)
 
@@ -686,7 +687,7 @@ def _gemm_shape(item: Item, xs: Sequence[Const | None]) -> Shape:
     return a[0 if not item.integer("transA") else 1], b[1 if not item.integer("transB") else 0]
 
 
-_FIRST = (
+_FIRST: tuple[str, ...] = (
     "Identity",
     "Dropout",
     "Neg",
@@ -717,7 +718,7 @@ _FIRST += (
     "Trilu",
 )
 _FIRST += ("DequantizeLinear", "QuantizeLinear", "ScatterND", "ScatterElements")
-_BROADCAST = (
+_BROADCAST: tuple[str, ...] = (
     "Add",
     "Sub",
     "Mul",
@@ -772,6 +773,10 @@ SHAPES: dict[str, Callable[[Item, Sequence[Const | None]], Shape]] = {
 than its input."""
 
 
+def _part(x: Const, where: tuple[slice, ...]) -> Array:
+    return x.array()[where]
+
+
 def _split_lazily(item: Item, inputs: Sequence[Const | None], root: str, known: bool) -> list[Const]:
     x = _at(item, inputs, 0)
     axis = normal_axis(item.integer("axis"), len(x.shape), item.label)
@@ -780,7 +785,7 @@ def _split_lazily(item: Item, inputs: Sequence[Const | None], root: str, known: 
     for name, size in zip(item.outputs, sizes, strict=False):
         where = (slice(None),) * axis + (slice(start, start + size),)
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
-        parts.append(Const(name, shape, x.dtype, (lambda where=where: x.array()[where]) if known else None, root))
+        parts.append(Const(name, shape, x.dtype, partial(_part, x, where) if known else None, root))
         start += size
     return parts
 
@@ -825,18 +830,20 @@ def fold(item: Item, inputs: Sequence[Const | None], stored: int = 0) -> list[Co
     root = max((x for x in inputs if x is not None), key=lambda x: (bool(x.root), x.size)).root
     given = sum(x.nbytes for x in inputs if x is not None)
 
-    def compute() -> list[Array]:
-        arrays = [None if x is None else x.array() for x in inputs]
-        with np.errstate(all="ignore"):
-            result = evaluate(item, *arrays)
-        return [np.asarray(r) for r in result] if isinstance(result, list) else [np.asarray(result)]
-
     known = all(x is None or x.known for x in inputs)
     if item.op == "Split":
         return _split_lazily(item, inputs, root, known)
     evaluate = EVALUATORS.get(item.op)
     if evaluate is None:
         return None
+    run = evaluate  # narrowed for the closure
+
+    def compute() -> list[Array]:
+        arrays = [None if x is None else x.array() for x in inputs]
+        with np.errstate(all="ignore"):
+            result = run(item, *arrays)
+        return [np.asarray(r) for r in result] if isinstance(result, list) else [np.asarray(result)]
+
     shape_of = SHAPES.get(item.op)
     if shape_of is None:
         if not known or given > FOLD_LIMIT:

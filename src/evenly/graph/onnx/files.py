@@ -314,7 +314,7 @@ def tensor(proto: TensorProto, folder: Path, where: str) -> Tensor:
         _expect(len(proto.raw_data), size, "bytes", where)
     else:
         field = _TYPED_FIELD.get(code, "int32_data")
-        expected = {TensorProto.COMPLEX64: 2 * count, TensorProto.COMPLEX128: 2 * count}.get(code, count)
+        expected = 2 * count if code in (TensorProto.COMPLEX64, TensorProto.COMPLEX128) else count
         if ELEMENT_BITS[code] < 8:  # several elements share an entry
             expected = size
         _expect(len(getattr(proto, field)), expected, "elements", where)

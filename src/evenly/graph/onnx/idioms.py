@@ -1,8 +1,9 @@
 """Idioms: chains of nodes that stand for one operator of the framework the file came from.
 
-Scalar functions are recognised by their values, not by the shape of the chain: a group of pointwise nodes with one input
-is evaluated on a grid and compared with the known activations, so that every way to spell GELU is GELU. Normalisations
-and attention are recognised by structure. A chain is replaced only if nothing outside it reads its inner values.
+Scalar functions are recognised by their values, not by the shape of the chain: a group of pointwise nodes with one
+input is evaluated on a grid and compared with the known activations, so that every way to spell GELU is GELU.
+Normalisations and attention are recognised by structure. A chain is replaced only if nothing outside it reads its inner
+values.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ _EXTRA: dict[str, Callable[..., Array]] = {
 _POINTWISE = {
     name: EVALUATORS[name]
     for name in (
-        "Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Tanh", "Sigmoid", "Relu", "Softplus", "Erf", "Clip", "Identity",
-        "Cast", "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Where", "Less", "LessOrEqual", "Greater",
-        "GreaterOrEqual",
+        "Neg", "Abs", "Sqrt", "Exp", "Log", "Reciprocal", "Tanh", "Sigmoid", "Relu", "Softplus", "Erf", "Clip",
+        "Identity", "Cast", "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Where", "Less",
+        "LessOrEqual", "Greater", "GreaterOrEqual",
     )
 } | _EXTRA  # fmt: skip
 _TAILS = {"Mul", "Div", "Add", "Sub", "Min", "Max", "Clip", "Reciprocal", "Log", "Where"}

@@ -1,8 +1,8 @@
 """One table from ONNX operators to what they mean: every handler turns a node into calls of the builder.
 
 A handler gets a :class:`Call` and returns the value or values that the node makes. Parameters that a file computes from
-the data raise :class:`NotConstantError`, which becomes "not analysed" with that reason. Formulas are those of the operator
-specification, https://onnx.ai/onnx/operators.
+the data raise :class:`NotConstantError`, which becomes "not analysed" with that reason. Formulas are those of the
+operator specification, https://onnx.ai/onnx/operators.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import floor, prod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,9 +95,10 @@ class Call:
         found = self.array(position, what)
         return None if found is None else [float(v) for v in found.reshape(-1)]
 
-    def parameter(self, position: int) -> Value | None:
+    def parameter(self, position: int) -> Weight | Value | None:
         """An optional parameter of a layer, constant or not."""
-        return None if self.raw(position) is None else self.x(position)
+        found = self.raw(position)
+        return weight(found) if isinstance(found, Const) else found
 
     def weight(self, position: int) -> Weight | None:
         """An input that has to be constant, as a weight."""
@@ -147,11 +148,6 @@ def reshaped_weight(w: Weight, shape: tuple[int, ...], perm: tuple[int, ...] | N
         return (values if perm is None else values.transpose(perm)).reshape(shape)
 
     return Weight(w.name, shape, w.fixed, None if load is None else read)
-
-
-def _value(c: Call, w: Weight | None) -> Value | None:
-    """A weight as the builder takes it."""
-    return None if w is None else c.b.constant(w.name, w)
 
 
 def _scaled(w: Weight | None, factor: float) -> Weight | None:
@@ -229,7 +225,7 @@ def _is_fir(const: Value | Const | None, groups: int, channels: int) -> bool:
 def _conv(c: Call) -> Result:
     place = 3 if c.item.op == "QLinearConv" else 1
     x, stored = c.x(), c.need(place)
-    bias = {"Conv": lambda: c.parameter(2), "QLinearConv": lambda: _value(c, _dequantised_bias(c))}.get(c.item.op)
+    bias = _dequantised_bias(c) if c.item.op == "QLinearConv" else c.parameter(2) if c.item.op == "Conv" else None
     kernel = _kernel(c, x, stored.shape)
     rank, groups = len(kernel), c.item.integer("group", 1)
     stride, dilation = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
@@ -240,10 +236,9 @@ def _conv(c: Call) -> Result:
         )
     padding = _padding(c, x.shape[2:], kernel, stride, dilation)
     fixed = _is_fir(stored, groups, x.shape[1])
-    w = _value(c, replace(_dequantised_weight(c, place), fixed=fixed)) if isinstance(stored, Const) else stored
-    assert w is not None
+    w = replace(_dequantised_weight(c, place), fixed=fixed) if isinstance(stored, Const) else stored
     return c.b.conv(
-        x, w, bias() if bias else None, stride=stride, padding=padding, dilation=dilation, groups=groups,
+        x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
         name=c.name("conv"),
     )  # fmt: skip
 
@@ -324,11 +319,10 @@ def _conv_transpose(c: Call) -> Result:
     else:
         padding = list(_pads(c, rank)) if auto in ("NOTSET", "") else [(0, 0)] * rank
     fixed = _is_fir(stored, groups, x.shape[1]) and stored.shape[1] == 1
-    w = _value(c, weight(stored, fixed)) if isinstance(stored, Const) else stored
-    assert w is not None
+    w = weight(stored, fixed) if isinstance(stored, Const) else stored
     return c.b.conv_transpose(
-        x, w, c.parameter(2), stride=stride, padding=tuple(padding), dilation=dilation, output_padding=extra, groups=groups,
-        name=c.name("conv_transpose"),
+        x, w, c.parameter(2), stride=stride, padding=tuple(padding), dilation=dilation, output_padding=extra,
+        groups=groups, name=c.name("conv_transpose"),
     )  # fmt: skip
 
 
@@ -336,7 +330,7 @@ def _conv_transpose(c: Call) -> Result:
 
 
 def _times_matrix(c: Call, x: Value, matrix: Weight, bias: Weight | None) -> Value:
-    return c.b.linear(x, c.b.constant(matrix.name, matrix), _value(c, bias), name=c.name("linear"))
+    return c.b.linear(x, matrix, bias, name=c.name("linear"))
 
 
 @_op("Linear", domain="evenly")
@@ -564,7 +558,7 @@ def _resize_targets(
 @_op("DepthToSpace")
 def _depth_to_space(c: Call) -> Result:
     x, r = c.x(), _block(c)
-    order = "CRD" if c.item.text("mode", "DCR") == "CRD" else "DCR"
+    order: Literal["CRD", "DCR"] = "CRD" if c.item.text("mode", "DCR") == "CRD" else "DCR"
     return c.b.pixel_shuffle(x, (r, r), order, name=c.name("pixel_shuffle"))
 
 
@@ -573,8 +567,10 @@ def _space_to_depth(c: Call) -> Result:
     x, r = c.x(), _block(c)
     if len(x.shape) != 4 or x.shape[2] % r or x.shape[3] % r:
         raise FormatError(f"{c.item.label}: blocks of {r} do not fit the input {list(x.shape)}; check the input shapes")
-    # The block comes before the channels.
-    return c.b.pixel_unshuffle(x, (r, r), "DCR", name=c.name("pixel_unshuffle"))
+    n, ch, h, w = x.shape
+    # The block comes before the channels: y[n, (i, j, c), h, w] is x[n, c, r h + i, r w + j].
+    y = c.b.permute(c.b.reshape(x, (n, ch, h // r, r, w // r, r)), (0, 3, 5, 1, 2, 4))
+    return c.b.reshape(y, (n, ch * r * r, h // r, w // r))
 
 
 def _block(c: Call) -> int:
@@ -587,7 +583,14 @@ def _block(c: Call) -> int:
 # ------------------------------------------------------------------------------------------------ pooling, reductions
 
 
-@_op("MaxPool", "AveragePool", "LpPool")
+_POOLS: dict[str, tuple[Literal["max", "average", "lp"], str]] = {
+    "MaxPool": ("max", "max_pool"),
+    "AveragePool": ("average", "avg_pool"),
+    "LpPool": ("lp", "lp_pool"),
+}
+
+
+@_op(*_POOLS)
 def _pool(c: Call) -> Result:
     x = c.x()
     rank = len(x.shape) - 2
@@ -600,13 +603,13 @@ def _pool(c: Call) -> Result:
         raise FormatError(f"{c.item.label}: lacks kernel_shape; the file is damaged")
     kernel = _spatial(c, "kernel_shape", rank, 1)
     stride, dilation = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
-    kind = {"MaxPool": "max", "AveragePool": "average", "LpPool": "lp"}[c.item.op]
+    kind, label = _POOLS[c.item.op]
     return c.b.pool(
         x, kind, kernel=kernel, stride=stride, dilation=dilation,
         padding=_padding(c, x.shape[2:], kernel, stride, dilation),
         ceil_mode=bool(c.item.integer("ceil_mode")), count_include_pad=bool(c.item.integer("count_include_pad")),
-        name=c.name({"max": "max_pool", "average": "avg_pool", "lp": "lp_pool"}[kind]),
-    )  # type: ignore[arg-type]  # fmt: skip
+        name=c.name(label),
+    )  # fmt: skip
 
 
 @_op("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
@@ -779,7 +782,7 @@ def _gather(c: Call) -> Result:
     data, index = c.need(0), c.need(1)
     if isinstance(data, Const) and not isinstance(index, Const):
         if len(data.shape) == 2 and c.item.integer("axis") in (0, -2):
-            return c.b.embedding(index, c.x(0), name=c.name("embedding"))
+            return c.b.embedding(index, weight(data), name=c.name("embedding"))
         raise NotConstantError("it looks values up in a table by the data")
     x = c.x()
     dim = normal_axis(c.item.integer("axis"), len(x.shape), c.item.label)
@@ -986,7 +989,7 @@ def _prelu(c: Call) -> Result:
     channels = x.shape[1] if len(x.shape) > 1 else x.shape[0]
     if slope.size not in (1, channels):
         raise NotConstantError("its slope differs from position to position")
-    return c.b.pointwise(x, "prelu", (), _value(c, reshaped_weight(weight(slope), (slope.size,))), name=c.name("prelu"))
+    return c.b.pointwise(x, "prelu", (), reshaped_weight(weight(slope), (slope.size,)), name=c.name("prelu"))
 
 
 @_op("Clip")
@@ -1028,7 +1031,7 @@ def _batch_norm(c: Call) -> Result:
     for w in parameters:
         if w is None or prod(w.shape) != channels:
             raise FormatError(f"{c.item.label}: its parameters do not fit {channels} channels; check the input shapes")
-    scale, shift, mean, var = (_value(c, _flat(w)) for w in parameters)
+    scale, shift, mean, var = (_flat(w) for w in parameters)
     return c.b.batch_norm(
         x, scale, shift, mean, var, _decimal(c.item.number("epsilon", 1e-5)), training=training or c.training,
         name=c.name("batch_norm"),
@@ -1045,7 +1048,7 @@ def _instance_norm(c: Call) -> Result:
     dims = tuple(range(2, len(x.shape)))
     scale, shift = _unless(c, 1, 1.0), _unless(c, 2, 0.0)
     return c.b.normalize(
-        x, "instance", groups=1, dims=dims, eps=_decimal(c.item.number("epsilon", 1e-5)), weight=_value(c, scale), bias=_value(c, shift),
+        x, "instance", groups=1, dims=dims, eps=_decimal(c.item.number("epsilon", 1e-5)), weight=scale, bias=shift,
         name=c.name("instance_norm"),
     )  # fmt: skip
 
@@ -1073,7 +1076,7 @@ def _group_normalization(c: Call) -> Result:
         scale, shift = (_repeated(w, x.shape[1] // groups) for w in (scale, shift))
     return c.b.normalize(
         x, "group", groups=groups, dims=tuple(range(2, len(x.shape))), eps=_decimal(c.item.number("epsilon", 1e-5)),
-        weight=_value(c, scale), bias=_value(c, shift), name=c.name("group_norm"),
+        weight=scale, bias=shift, name=c.name("group_norm"),
     )  # fmt: skip
 
 
@@ -1105,7 +1108,7 @@ def _group_norm_idiom(c: Call) -> Result:
         return y
     y = c.b.normalize(
         x, "group", groups=groups, dims=tuple(range(2, len(x.shape))), eps=_decimal(c.item.number("eps", 1e-5)),
-        weight=_value(c, _flat(c.weight(1))), bias=_value(c, _flat(c.weight(2))), name=c.name("group_norm"),
+        weight=_flat(c.weight(1)), bias=_flat(c.weight(2)), name=c.name("group_norm"),
     )  # fmt: skip
     out = reshaped(middle, after.reshape(-1).tolist(), False, c.item.label)
     return y if out == x.shape else c.b.reshape(y, out)
@@ -1115,7 +1118,7 @@ def _group_norm_idiom(c: Call) -> Result:
 def _layer_norm(c: Call) -> Result:
     x = c.x()
     axis = normal_axis(c.item.integer("axis", -1), len(x.shape), c.item.label)
-    kind = "layer" if c.item.op == "LayerNormalization" else "rms"
+    kind: Literal["layer", "rms"] = "layer" if c.item.op == "LayerNormalization" else "rms"
     return _normalized(c, x, kind, tuple(range(axis, len(x.shape))), c.item.number("epsilon", 1e-5), 1, 2)
 
 
@@ -1123,10 +1126,13 @@ def _layer_norm(c: Call) -> Result:
 def _normalize_idiom(c: Call) -> Result:
     x = c.x()
     dims = tuple(sorted(normal_axis(a, len(x.shape), c.item.label) for a in c.item.attributes["axes"]))
-    return _normalized(c, x, c.item.text("kind"), dims, c.item.number("eps", 0.0), 1, 2)
+    kinds: dict[str, Literal["layer", "rms", "l2"]] = {"layer": "layer", "rms": "rms", "l2": "l2"}
+    return _normalized(c, x, kinds[c.item.text("kind")], dims, c.item.number("eps", 0.0), 1, 2)
 
 
-def _normalized(c: Call, x: Value, kind: str, dims: tuple[int, ...], eps: float, scale: int, shift: int) -> Value:
+def _normalized(
+    c: Call, x: Value, kind: Literal["layer", "rms", "l2"], dims: tuple[int, ...], eps: float, scale: int, shift: int
+) -> Value:
     weights: list[Weight | None] = []
     loose: list[tuple[str, int]] = []
     for position, join in ((scale, "mul"), (shift, "add")):
@@ -1143,8 +1149,8 @@ def _normalized(c: Call, x: Value, kind: str, dims: tuple[int, ...], eps: float,
             loose.append((join, position))
     label = {"layer": "layer_norm", "rms": "rms_norm", "l2": "normalize"}[kind]
     y = c.b.normalize(
-        x, kind, groups=1, dims=dims, eps=_decimal(eps), weight=_value(c, weights[0]), bias=_value(c, weights[1]), name=c.name(label)
-    )  # type: ignore[arg-type]  # fmt: skip
+        x, kind, groups=1, dims=dims, eps=_decimal(eps), weight=weights[0], bias=weights[1], name=c.name(label)
+    )  # fmt: skip
     for join, position in loose:
         y = c.b.elementwise(join, y, c.x(position), name=c.name(join))  # type: ignore[arg-type]
     return y
@@ -1179,7 +1185,9 @@ def _mvn(c: Call) -> Result:
 @_op("GridSample")
 def _grid_sample(c: Call) -> Result:
     x, grid = c.x(0), c.x(1)
-    return c.b.warp(x, grid, c.item.text("mode", "linear"), name=c.name("grid_sample"))
+    return c.b.warp(
+        x, grid, (*x.shape[:2], *grid.shape[1:-1]), c.item.text("mode", "linear"), name=c.name("grid_sample")
+    )
 
 
 @_op("Col2Im")
@@ -1188,7 +1196,7 @@ def _col2im(c: Call) -> Result:
     image, block = (tuple(int(n) for n in c.numbers(i, "sizes") or ()) for i in (1, 2))
     rank = len(block)
     return c.b.fold(
-        x, output_size=image, kernel=block, stride=_spatial(c, "strides", rank, 1), padding=_pads(c, rank),
+        x, out_sizes=image, kernel=block, stride=_spatial(c, "strides", rank, 1), padding=_pads(c, rank),
         dilation=_spatial(c, "dilations", rank, 1), name=c.name("fold"),
     )  # fmt: skip
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ import onnx.shape_inference
 from onnx import GraphProto, TensorProto, TypeProto, ValueInfoProto
 
 from evenly.errors import EvenlyError, FormatError, InputShapeError, ParameterError
-from evenly.graph.builder import Builder, Value, build_graph
+from evenly.graph.builder import Builder, Value, read_with_roles
 from evenly.graph.layout import LayoutError
 from evenly.graph.onnx import operators
 from evenly.graph.onnx.constants import Const, fold
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["read_onnx"]
 
 Shape = tuple[int, ...]
+Result = TypeVar("Result")
 # Tried in order for sizes that the file leaves open: divisible by what networks divide by, then usual pictures.
 GUESSES = (64, 256, 224, 32, 8, 512, 16, 1, 4, 128, 77)
 DEPTH = 16  # nested Ifs that are followed
@@ -95,8 +97,9 @@ def read_onnx(
 
     Args:
         path: An ``.onnx`` file, opset 7 or newer.
-        input_shapes: Tensor shapes by input name or position, batch included, for sizes that the file leaves open; the batch size
-            is else 1, and other open sizes get the first usual size for which the network's shapes agree.
+        input_shapes: Tensor shapes by input name or position, batch included, for sizes that the file leaves open;
+            the batch size is else 1, and other open sizes get the first usual size for which the network's shapes
+            agree.
         use_weights: Whether the values of trained weights count.
         training: Whether to read normalisations as in training.
 
@@ -105,14 +108,23 @@ def read_onnx(
         UntrustedError: If its external data lies outside its folder.
         InputShapeError: If ``input_shapes`` does not fit its inputs, or open sizes cannot be guessed.
     """
-    file = _open(Path(path))
-    given = _named(file, input_shapes or {})
+    try:
+        return _read(_open(Path(path)), input_shapes or {}, use_weights, training)
+    except (FormatError, InputShapeError) as error:
+        # Context is added once, at the boundary.
+        if str(error).startswith(f"{path}"):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _read(file: _File, declared: Mapping[str | int, Sequence[int]], use_weights: bool, training: bool) -> Graph:
+    given = _named(file, declared)
     first: FormatError | None = None
     open_sizes = False
     for guess in GUESSES:
         shapes, open_sizes = _bind(file, given, guess)
         try:
-            return build_graph(lambda roles, sizes=shapes: _Translator(file, sizes, use_weights, training, roles).run())  # type: ignore[misc]
+            return read_with_roles(partial(_translated, file, shapes, use_weights, training))
         except FormatError as error:
             first = first or error
             if not open_sizes:
@@ -122,6 +134,10 @@ def read_onnx(
         f"({', '.join(_describe(i) for i in file.inputs)}); declare "
         f"them (--input NAME=SIZES); with {GUESSES[0]}: {first}"
     ) from first
+
+
+def _translated(file: _File, shapes: Sequence[Shape], use_weights: bool, training: bool, roles: Any) -> Graph:
+    return _Translator(file, shapes, use_weights, training, roles).run()
 
 
 def _describe(declared: _Input) -> str:
@@ -231,7 +247,8 @@ def _check_arity(it: Item, path: Path, opset: int) -> None:
     least, most = schema.min_input, schema.max_input
     if not least <= len(it.inputs) <= most or not schema.min_output <= len(it.outputs) <= schema.max_output:
         raise FormatError(
-            f"{path}: {it.label} has {len(it.inputs)} inputs and {len(it.outputs)} outputs, expected at least {least} and "
+            f"{path}: {it.label} has {len(it.inputs)} inputs and {len(it.outputs)} outputs, expected at least {least} "
+            "and "
             f"{schema.min_output}, at most {most} and {schema.max_output}; the file is damaged, export it again"
         )
     if not all(it.inputs[:least]):
@@ -282,7 +299,7 @@ def _constant(it: Item, path: Path) -> Const:
     raise FormatError(f"{path}: {it.label} holds no value of a known kind; export it again")
 
 
-def _guarded(it: Item, path: Path, act: Callable[[], Any]) -> Any:
+def _guarded(it: Item, path: Path, act: Callable[[], Result]) -> Result:
     """Run the reading of one node; what a damaged node breaks becomes one clear line."""
     try:
         return act()
@@ -314,7 +331,8 @@ def _named(file: _File, given: Mapping[str | int, Sequence[int]]) -> dict[str, S
             raise InputShapeError(f"{file.path} has no input {name!r}, expected one of {names}; correct --input")
         if any(n < 1 for n in shape) or len(shape) > 32 or prod(shape) > DIM_LIMIT:
             raise InputShapeError(
-                f"input {name!r} got the shape {list(shape)}, expected positive sizes that fit in memory; correct --input"
+                f"input {name!r} got the shape {list(shape)}, expected positive sizes that fit in memory; correct "
+                "--input"
             )
         shapes[str(name)] = shape
     return shapes
@@ -424,7 +442,7 @@ class _Translator:
 
     def _nodes(self, items: Sequence[Item], depth: int) -> None:
         for it in items:
-            _guarded(it, self.file.path, lambda it=it: self._node(it, depth))
+            _guarded(it, self.file.path, partial(self._node, it, depth))
 
     def _get(self, name: str) -> Held | None:
         if not name:
