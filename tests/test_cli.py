@@ -220,6 +220,10 @@ def test_saved_programs_need_trust(here, capsys):
     code, out, _ = run(capsys, "check", "net.pt2", "--trust", "--format", "json")
     assert code == 1
     assert "EV101" in {f["code"] for f in json.loads(out)["findings"]}
+    program = torch.export.load("net.pt2")
+    assert evenly.check(program).findings == evenly.check("net.pt2", trust=True).findings
+    with pytest.raises(UsageError, match="has its own"):
+        evenly.check(program, torch.zeros(1, 2, 4, 4))
     with pytest.raises(UsageError, match="saved with its input shapes"):
         load_target("net.pt2", trust=True, inputs=[Declared((1,))])
 
@@ -473,6 +477,16 @@ def test_check_in_python():
     with pytest.raises(AttributeError):
         report.findings = ()
     assert replace(report).to_json() == report.to_json()
+
+
+def test_check_says_what_it_takes():
+    with pytest.raises(UsageError, match="model is int"):
+        evenly.check(3)
+    with pytest.raises(InputShapeError, match="needs example inputs"):
+        evenly.check(uneven())
+    model = uneven()
+    model.example_inputs = torch.zeros(1, 2, 8, 8)
+    assert evenly.check(model).findings
 
 
 def test_check_leaves_the_module_as_it_was():

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from evenly import settings as _settings
 from evenly.check.engine import analyse
 from evenly.errors import UsageError
-from evenly.load import Declared, Loaded, load_module, load_target
+from evenly.load import Declared, Loaded, load_object, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from torch import nn
+    from torch.export import ExportedProgram
 
     from evenly.check.result import Report
 
@@ -22,7 +23,7 @@ __all__ = ["check"]
 
 
 def check(
-    model: nn.Module | str | os.PathLike[str],
+    model: nn.Module | ExportedProgram | str | os.PathLike[str],
     *example_inputs: Any,
     kwargs: Mapping[str, Any] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -41,9 +42,10 @@ def check(
     The network is never run: a module is read through ``torch.export``, a file by its own reader.
 
     Args:
-        model: An ``nn.Module``, or what the command line takes: the path of a ``.onnx`` or ``.pt2`` file, or
-            ``"package.module:attribute"``.
-        *example_inputs: Tensors ``(N, C, *spatial)`` as ``model.forward`` takes them; their values do not matter.
+        model: An ``nn.Module``, the result of ``torch.export.export``, or what the command line takes: the path of a
+            ``.onnx`` or ``.pt2`` file, or ``"package.module:attribute"``.
+        *example_inputs: Tensors ``(N, C, *spatial)`` as ``model.forward`` takes them; their values do not matter. A
+            module with an attribute ``example_inputs`` needs none.
         kwargs: Keyword inputs of ``model.forward``.
         input_shapes: For a file or ``"module:attribute"``, tensor shape per input name, where the file leaves sizes
             open.
@@ -90,9 +92,7 @@ def check(
     else:
         if input_shapes or weights is not None:
             raise UsageError("input_shapes and weights are for a file or module:attribute; give a module its tensors")
-        loaded = load_module(
-            model, example_inputs, kwargs, weights="actual" if use_weights else "ignored", training=train
-        )
+        loaded = load_object(model, example_inputs, kwargs, use_weights=use_weights, training=train)
     return report_on(loaded, wanted)
 
 

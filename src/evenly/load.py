@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
     from evenly.graph.ir import Graph
 
-__all__ = ["DTYPES", "MOST_ELEMENTS", "Declared", "Loaded", "load_module", "load_target", "parse_input"]
+__all__ = ["DTYPES", "MOST_ELEMENTS", "Declared", "Loaded", "load_module", "load_object", "load_target", "parse_input"]
 
 MOST_ELEMENTS = 2**31
 """Most elements that one declared input may have; a larger one is taken for a mistake before anything is allocated."""
@@ -206,16 +207,14 @@ def _program(request: _Request) -> Loaded:
         )
     if request.inputs:
         raise UsageError("--input is for module:attribute and ONNX; a .pt2 file was saved with its input shapes")
-    if request.training:
-        raise UsageError("--train is for module:attribute; a .pt2 file was saved in one mode")
     try:
         from evenly.graph.torch import read_program
     except ImportError as error:
         raise _missing("torch", request.target, error) from error
-    return Loaded(
-        read_program(Path(request.target), use_weights=request.use_weights),
-        "actual" if request.use_weights else "ignored",
+    graph = read_program(
+        Path(request.target), use_weights=request.use_weights, training=request.training, source=request.target
     )
+    return Loaded(graph, "actual" if request.use_weights else "ignored")
 
 
 def _pickle(request: _Request) -> Loaded:
@@ -246,7 +245,7 @@ _FILES: Mapping[str, Callable[[_Request], Loaded]] = MappingProxyType(
 def _missing(extra: str, target: str, error: ImportError) -> EvenlyError:
     """A clear line when an extra is not installed or broken; a defect of evenly stays what it is."""
     package = (error.name or "").split(".")[0]
-    if package == "evenly":
+    if isinstance(error, EvenlyError) or package == "evenly":
         raise error
     if package == extra:
         return MissingDependencyError(f"{target}: needs {extra}; install it with pip install 'evenly[{extra}]'")
@@ -286,6 +285,49 @@ def _module_attribute(request: _Request) -> Loaded:
         weights="none" if fresh else "actual" if request.use_weights else "ignored",
         training=request.training,
         source=request.target,
+    )
+
+
+def load_object(
+    model: nn.Module | ExportedProgram,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    use_weights: bool = True,
+    training: bool = False,
+) -> Loaded:
+    """Read what a caller in Python holds; its weights count.
+
+    Args:
+        model: An ``nn.Module``, or the result of ``torch.export.export``.
+        args: Example inputs of a module.
+        kwargs: Keyword inputs of a module.
+        use_weights: Whether the values of weights count.
+        training: Whether to read in training mode.
+
+    Raises:
+        UsageError: If it is neither, or inputs are missing or given needlessly.
+        ModelError: If it cannot be read.
+        MissingDependencyError: If torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise _missing("torch", type(model).__name__, error) from error
+    weights: Literal["actual", "ignored"] = "actual" if use_weights else "ignored"
+    if isinstance(model, torch.nn.Module):
+        if not args and not kwargs:
+            kept = getattr(model, "example_inputs", None)
+            args = _examples(type(model).__qualname__, type(model).__qualname__, kept)
+        return load_module(model, args, kwargs, weights=weights, training=training)
+    if isinstance(model, torch.export.ExportedProgram):
+        if args or kwargs:
+            raise UsageError("example inputs are for an nn.Module; an exported program has its own")
+        from evenly.graph.torch import read_program
+
+        return Loaded(read_program(model, use_weights=use_weights, training=training), weights)
+    raise UsageError(
+        f"model is {type(model).__name__}; expected an nn.Module, an exported program, a path or 'package.module:attribute'"
     )
 
 
@@ -415,7 +457,8 @@ def _examples(target: str, attribute: str, examples: Any) -> tuple[Any, ...]:
         return tuple(examples)
     if examples is None:
         raise InputShapeError(
-            f"{target} needs example inputs; give --input {_INPUT_FORM}, or {attribute}.example_inputs in the module"
+            f"{target} needs example inputs; give --input {_INPUT_FORM} (in Python: tensors after the model), or "
+            f"{attribute}.example_inputs"
         )
     raise InputShapeError(
         f"{target}: example_inputs is {type(examples).__name__}; expected a tensor or a tuple of tensors"
