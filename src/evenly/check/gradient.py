@@ -509,7 +509,7 @@ def _send_support(node: ir.Node, source: ir.Node, place: int, support: Support |
 
 
 def _steps_back(node: ir.Node, cell: Sequence[int]) -> tuple[bool, Sequence[int]] | list[AxisResize | None] | None:
-    """How a gradient's period changes: ``(True, s)`` times s, ``(False, s)`` down by s, fixed filters, or not at all."""
+    """How a gradient's period changes: ``(True, s)`` times s, ``(False, s)`` down by s, filters, or not at all."""
     op = node.op
     if isinstance(op, ir.Conv | ir.ConvTranspose) and _is_fixed(op):
         try:

@@ -26,8 +26,9 @@ Array = NDArray[np.float64]
 
 PROBES = 19
 _ALL = (slice(None), slice(None))  # every probe, every channel
-MAX_WORK = 4e10  # multiply-adds: some seconds on two cores
-MAX_VALUES = 2**27  # numbers alive in one value: 1 GiB
+MAX_WORK = 1e10  # multiply-adds: about a second on two cores
+MAX_VALUES = 2**25  # numbers in one value: 256 MiB
+TOUCH = 30  # reading or writing a number costs about as much as this many multiply-adds
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Work:
     done: float = 0.0
 
     def spend(self, node: ir.Node, amount: float, values: float) -> None:
-        self.done += amount
+        self.done += amount + TOUCH * values
         if self.done > MAX_WORK or values > MAX_VALUES:
             raise _NotKnown(
                 f"the exact response needs a canvas that is too large from {node.name} on "
@@ -81,9 +82,9 @@ def respond(graph: ir.Graph) -> dict[int, Response]:
         if reason is None:
             try:
                 with np.errstate(all="ignore"):
-                    values[index] = _RULES[type(node.op)](
-                        node, [v for v in incoming if isinstance(v, np.ndarray)], work
-                    )
+                    made = _RULES[type(node.op)](node, [v for v in incoming if isinstance(v, np.ndarray)], work)
+                work.spend(node, 0.0, made.size)
+                values[index] = made
             except _NotKnown as error:
                 reason = str(error)
         if reason is not None:
@@ -111,12 +112,16 @@ def _measure(value: Array | str | None, axes: int) -> Response:
     lines = np.fft.fftn(value, axes=tuple(range(2, 2 + axes))) / max(prod(cell), 1)
     power = (np.abs(lines) ** 2).sum(1)  # (probes, *cell)
     constant = power[(slice(None), *(0,) * axes)]
-    energy: dict[int, Array] = {}
-    for place in product(*(range(n) for n in cell)):
-        period = lcm(*(n // np.gcd(a, n) for a, n in zip(place, cell, strict=True))) if place else 1
-        if period > 1:
-            energy[int(period)] = energy.get(int(period), np.zeros(len(power))) + power[(slice(None), *place)]
-    return Response({p: _decibel(e, constant) for p, e in sorted(energy.items())})
+    denominators = [
+        (n // np.gcd(np.arange(n), n)).reshape([-1 if i == a else 1 for i in range(axes)]) for a, n in enumerate(cell)
+    ]
+    periods = np.ones(cell, np.int64)
+    for denominator in denominators:
+        periods = np.lcm(periods, denominator)
+    flat = power.reshape(len(power), -1)
+    return Response(
+        {int(p): _decibel(flat[:, periods.ravel() == p].sum(1), constant) for p in np.unique(periods) if p > 1}
+    )
 
 
 def _decibel(energy: Array, constant: Array) -> float:
@@ -160,10 +165,11 @@ def _bias(bias: ir.Weight | None, node: ir.Node, axes: int) -> Array | float:
 def _matmul(weight: Array, x: Array, groups: int) -> Array:
     """``(C_out, C_in / g)`` times ``(B, C_in, positions)``."""
     if groups == 1:
-        return np.matmul(weight, x)
+        return np.asarray(np.matmul(weight, x))
     batch, channels, positions = x.shape
     grouped = weight.reshape(groups, -1, weight.shape[1])
-    return np.matmul(grouped, x.reshape(batch, groups, channels // groups, positions)).reshape(batch, -1, positions)
+    mixed = np.matmul(grouped, x.reshape(batch, groups, channels // groups, positions))
+    return np.asarray(mixed.reshape(batch, -1, positions))
 
 
 def _conv(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
@@ -475,7 +481,7 @@ def _attention(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
     mixed = np.matmul(v, weights.swapaxes(-1, -2))
-    return mixed.reshape(len(query), node.channels, *query.shape[2:])
+    return np.asarray(mixed.reshape(len(query), node.channels, *query.shape[2:]))
 
 
 def _heads(x: Array, heads: int) -> Array:

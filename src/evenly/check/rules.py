@@ -533,8 +533,8 @@ def patch_seams(facts: Facts) -> Iterator[Finding]:
             layer,
             "EV107",
             "warning",
-            f"patches of {_numbers(layer.stride or ())} samples are written side by side without overlap, each position "
-            "in a patch with weights of its own: seams at every patch border",
+            f"patches of {_numbers(layer.stride or ())} samples are written side by side without overlap, each "
+            "position in a patch with weights of its own: seams at every patch border",
             "Decode with a convolution across the seams after the patches, or with resize-convolutions",
         )
 
@@ -772,7 +772,7 @@ def zero_padding_after_resize(facts: Facts) -> Iterator[Finding]:
         )
 
 
-# ------------------------------------------------------------------------------------------- what the rules have in common
+# ------------------------------------------------------------------------------------------ what the rules share
 
 
 def _numbers(values: Sequence[int]) -> str:

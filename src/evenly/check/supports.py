@@ -136,9 +136,9 @@ def _bounded(cell: Sequence[int], node: ir.Node) -> None:
         raise _NotKnown(f"the period cell of {size} positions at {node.name} is larger than {sp.MAX_CELL} positions")
 
 
-def _taps(kernel: Sequence[int], dilation: Sequence[int]) -> NDArray[np.float64]:
+def _taps(kernel: Sequence[int], dilation: Sequence[int]) -> NDArray[np.int64]:
     places = np.stack(np.unravel_index(np.arange(prod(kernel)), tuple(kernel)), -1)
-    return np.asarray(places * np.array(dilation), np.float64)
+    return np.asarray(places * np.array(dilation, np.int64))
 
 
 def _gram(weight: NDArray[np.float64]) -> NDArray[np.float64]:

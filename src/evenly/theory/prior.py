@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count
+from itertools import count, pairwise
 from math import lcm, prod
 
 import numpy as np
@@ -540,7 +540,7 @@ def _unit(second: Array) -> Array:
 def _pool_mean(mean: Array, factor: Sequence[int]) -> Array:
     for axis, r in enumerate(factor):
         index = conv_index(mean.shape[axis], r, r, 1, 0)
-        mean = np.take(mean, index, axis).mean(axis + 1)
+        mean = np.asarray(np.take(mean, index, axis).mean(axis + 1))
     return mean
 
 
@@ -549,11 +549,11 @@ def _gather(second: Array, index: NDArray[np.int64], first: int, later: int) -> 
     if second.shape[first] == 1:
         return second
     columns, multiplicity = np.unique(index, axis=1, return_counts=True)
-    total: Array | None = None
+    shape = list(second.shape)
+    shape[first] = shape[later] = len(index)
+    total = np.zeros(shape)
     for t, times in enumerate(multiplicity):
-        term = np.take(np.take(second, columns[:, t], first), columns[:, t], later)
-        total = term * (times / index.shape[1]) if total is None else total + term * (times / index.shape[1])
-    assert total is not None
+        total += times / index.shape[1] * np.take(np.take(second, columns[:, t], first), columns[:, t], later)
     return total
 
 
@@ -690,7 +690,7 @@ def _aligned(a: Moments, b: Moments) -> tuple[tuple[Part, ...], tuple[Part, ...]
     if b.channels == 1 and a.channels > 1:
         return a.parts, tuple(Part(p.channels, b.parts[0].value) for p in a.parts)
     cuts = sorted({0, *np.cumsum([p.channels for p in a.parts]), *np.cumsum([p.channels for p in b.parts])})
-    spans = list(zip(cuts[:-1], cuts[1:], strict=True))
+    spans = list(pairwise(cuts))
     return (
         tuple(part for low, high in spans for part in a.channel_slice(int(low), int(high)).parts),
         tuple(part for low, high in spans for part in b.channel_slice(int(low), int(high)).parts),

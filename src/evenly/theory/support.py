@@ -107,7 +107,7 @@ def generated(support: Support) -> Support:
         current = spread
 
 
-def present(gram: NDArray[np.float64], taps: NDArray[np.float64], support: Support) -> Support:
+def present(gram: NDArray[np.float64], taps: NDArray[np.int64], support: Support) -> Support:
     """Where a filter's frequency response does not vanish, among the frequencies of a support.
 
     Args:
@@ -118,12 +118,13 @@ def present(gram: NDArray[np.float64], taps: NDArray[np.float64], support: Suppo
     Returns:
         The support without the frequencies whose response is below :data:`ZERO` of the response at frequency 0.
     """
-    index = np.argwhere(support)
+    # ||W(f)||^2 is the Fourier transform of the products' sum over tap pairs of equal distance
+    lags = (taps[:, None] - taps[None, :]) % np.array(support.shape)
+    correlation = np.zeros(support.shape)
+    np.add.at(correlation, tuple(np.moveaxis(lags, -1, 0)), gram)
+    power = np.fft.fftn(correlation).real
     reference = max(float(gram.sum()), 0.0) or float(np.trace(gram))
-    wave = np.exp(2j * np.pi * (index / np.array(support.shape, np.float64)) @ taps.T)  # (frequencies, taps)
-    power = np.einsum("ft,tu,fu->f", wave.conj(), gram, wave, optimize=True).real
-    kept = np.zeros(support.shape, np.bool_)
-    kept[tuple(index.T)] = power > ZERO**2 * reference
+    kept: Support = support & (power > ZERO**2 * reference)
     kept[(0,) * support.ndim] = True
     return kept
 

@@ -34,7 +34,7 @@ def conv_index(period: int, kernel: int, stride: int, dilation: int, padding: in
 
 @lru_cache(maxsize=1024)
 def transpose_index(period: int, kernel: int, stride: int, dilation: int, padding: int) -> NDArray[np.int64]:
-    """Which output cell position each input of a transposed convolution writes: ``(s i + d t - p) mod sP``, ``(P, k)``."""
+    """Which output position each input of a transposed convolution writes: ``(s i + d t - p) mod sP``, ``(P, k)``."""
     i = np.arange(period)[:, None]
     return (stride * i + dilation * np.arange(kernel) - padding) % (stride * period)
 
