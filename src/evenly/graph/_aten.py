@@ -229,8 +229,9 @@ def _conv_transpose(c: Call) -> Result:
         c, c.x(), rank,
         lambda x: c.b.conv_transpose(
             x, weight, bias, stride=c.ints("stride", rank, 1),
-            padding=tuple((p, p) for p in c.ints("padding", rank, 0)), dilation=c.ints("dilation", rank, 1), output_padding=c.ints("output_padding", rank, 0),
-            groups=int(c.raw("groups", default=1)), name=c.label("conv_transpose"),
+            padding=tuple((p, p) for p in c.ints("padding", rank, 0)), dilation=c.ints("dilation", rank, 1),
+            output_padding=c.ints("output_padding", rank, 0), groups=int(c.raw("groups", default=1)),
+            name=c.label("conv_transpose"),
         ),
     )  # fmt: skip
 
@@ -303,6 +304,20 @@ def _shared_heads(c: Call, x: Value, heads: int) -> Value:
 def _softmax(c: Call) -> Result:
     x = c.b.softmax(c.x(), int(c.raw("dim", default=-1)), name=c.label("softmax"))
     return c.b.pointwise(x, "log", name=c.label("log")) if "log_" in c.name else x
+
+
+@op("lstm", "gru", "rnn_tanh", "rnn_relu")
+def _recurrent(c: Call) -> Result:
+    """Not analysed, but positions stay positions: ``(T, N, C)`` or ``(N, T, C)``."""
+    reason = "it carries a state along the sequence"
+    if len(c.shape) != 3 or c.overload != "input":
+        raise NotConstantError(reason)
+    order = (0, 2, 1) if c.raw("batch_first") else (1, 2, 0)
+    shape = [c.shape[d] for d in order]
+    y = c.b.unknown(f"aten.{c.name}", [c.x("input")], shape, reason, name=c.label(c.name))
+    y = c.b.permute(y, [int(d) for d in np.argsort(order)])
+    states = [Opaque(f"aten.{c.name}", reason, (y,)) for _ in c.meta[1:]]
+    return [y, *states]
 
 
 @op("embedding")

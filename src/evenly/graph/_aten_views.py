@@ -136,8 +136,7 @@ def _movedim(c: Call) -> Result:
     x = c.x()
     rank = len(x.shape)
     source, target = c.ints("source", 1), c.ints("destination", 1)
-    order = np.moveaxis(np.empty((1,) * rank), source, target)  # checks the arguments
-    rest = [d for d in range(order.ndim) if d not in [s % rank for s in source]]
+    rest = [d for d in range(rank) if d not in [s % rank for s in source]]
     places: dict[int, int] = {t % rank: s % rank for s, t in zip(source, target, strict=True)}
     return c.b.permute(x, [places[i] if i in places else rest.pop(0) for i in range(rank)])
 
@@ -301,8 +300,8 @@ def _index(c: Call) -> Result:
     varying = [[i for i, n in enumerate(s) if n > 1] for s in shapes]
     dims = [d for d, _ in arrays]
     adjacent = dims == list(range(dims[0], dims[0] + len(dims)))
-    places = [v[0] if v else -1 for v in varying]
-    if not adjacent or any(len(v) > 1 for v in varying) or rank != len(dims) or sorted(places) != places:
+    order = [v[0] if v else -1 for v in varying]
+    if not adjacent or any(len(v) > 1 for v in varying) or rank != len(dims) or sorted(order) != order:
         raise NotConstantError("it picks positions one by one")
     for d, a in arrays:
         x = _picked(c, x, d, a.reshape(-1).tolist())
@@ -356,9 +355,7 @@ def _scatter(c: Call) -> Result:
 
 # ------------------------------------------------------------------------------------------------------------- padding
 
-_PAD_MODES: dict[str, PadMode] = {
-    "constant": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular",
-}  # fmt: skip
+_PAD_MODES: tuple[PadMode, ...] = ("constant", "reflect", "replicate", "circular")
 
 
 @op("pad", "constant_pad_nd", "_pad_circular", "_pad_enum", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
@@ -370,15 +367,10 @@ def _pad(c: Call) -> Result:
     # PyTorch counts from the last dimension backwards.
     pairs = [(given[2 * i], given[2 * i + 1]) for i in range(len(given) // 2)]
     pads = [(0, 0)] * (rank - len(pairs)) + pairs[::-1]
-    mode: PadMode = "constant"
-    if c.name == "pad":
-        mode = _PAD_MODES[str(c.raw("mode", default="constant"))]
-    elif c.name.startswith("re"):
-        mode = "reflect" if c.name.startswith("reflection") else "replicate"
-    elif c.name == "_pad_circular":
-        mode = "circular"
-    elif c.name == "_pad_enum":
-        mode = ("constant", "reflect", "replicate", "circular")[int(c.raw("mode", default=0))]  # type: ignore[assignment]
+    named = {"pad": c.raw("mode", default="constant"), "_pad_circular": "circular", "_pad_enum": c.raw("mode")}
+    usual = "reflect" if c.name.startswith("reflection") else "replicate" if c.name.startswith("rep") else "constant"
+    found = named.get(c.name, usual)
+    mode = _PAD_MODES[int(found)] if isinstance(found, int) else next(m for m in _PAD_MODES if m == found)
     if not any(p for pair in pads for p in pair):
         return x
     return c.b.pad(x, tuple(pads), mode, c.number("value", 0.0), name=c.label("pad"))
@@ -422,7 +414,7 @@ IGNORED = frozenset({
 """Checks without a result."""
 
 UNREADABLE: dict[str, str] = {
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "_thnn_fused_lstm_cell"),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "_thnn_fused_lstm_cell", "rnn_tanh_cell", "rnn_relu_cell"),
                     "it carries a state along the sequence"),
     **dict.fromkeys(("stft", "istft", "fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_fft2", "fft_ifft2",
                      "fft_rfft2", "fft_irfft2", "fft_fftn", "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_hfft",
