@@ -83,6 +83,7 @@ _SINGLE = ((3, 5, 7), ((1, 2), (2, 6), (3, 12)), False)
     gradient_period=(1,),
     rules="EV103 EV106",
     forbidden="EV101 EV102",
+    simulate={"head": "conv_post"},
 )
 def _hifigan_v1(width: float) -> nn.Module:
     return HiFiGAN(scaled(512, width, 16), (8, 8, 2, 2), (16, 16, 4, 4), *_PAIRED)
@@ -97,6 +98,7 @@ def _hifigan_v1(width: float) -> nn.Module:
     rules="EV103 EV106",
     forbidden="EV101 EV102",
     fast=True,
+    simulate={"head": "conv_post"},
 )
 def _hifigan_v3(width: float) -> nn.Module:
     return HiFiGAN(scaled(256, width, 8), (8, 8, 4), (16, 16, 8), *_SINGLE)
@@ -129,6 +131,7 @@ class _MelResidual(nn.Module):
     gradient_period=(1,),
     rules="EV103 EV106",
     forbidden="EV101 EV102",
+    simulate={"head": "24"},
 )
 def _melgan(width: float) -> nn.Module:
     ratios = (8, 8, 2, 2)
@@ -233,6 +236,7 @@ class BigVGAN(nn.Module):
     gradient_period=(1,),
     rules="EV103 EV106",
     forbidden="EV101 EV102",
+    simulate={"head": "conv_post"},
 )
 def _bigvgan_base(width: float) -> nn.Module:
     return BigVGAN(scaled(512, width, 16), (8, 8, 2, 2), (16, 16, 4, 4))

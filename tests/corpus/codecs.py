@@ -50,6 +50,7 @@ class _DACResidual(nn.Module):
     rules="EV103 EV106",
     forbidden="EV101 EV102",
     width=1 / 24,
+    simulate={"head": "22"},
 )
 def _dac_decoder(width: float) -> nn.Module:
     channels, latent, rates = scaled(1536, width, 16), 1024, (8, 8, 4, 2)
@@ -146,7 +147,7 @@ def _encodec_decoder(width: float) -> nn.Module:
     gradient_period=(1,),
     rules="EV103 EV106",
     forbidden="EV101 EV102",
-    simulate={"borders": "canvas", "bound": 320, "inputs": lambda: (torch.zeros(1, 128, 64),)},
+    simulate={"head": "22.conv", "borders": "canvas", "bound": 320, "inputs": lambda: (torch.zeros(1, 128, 64),)},
     simulate_backward={"borders": "canvas"},
     fast=True,
 )

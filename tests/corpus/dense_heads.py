@@ -256,6 +256,7 @@ class SwinIR(nn.Module):
     prior=False,
     gates=True,
     notes="Position biases and windows give the gradient a pattern of the window's size, 8 pixels.",
+    simulate={"head": "conv_last"},
 )
 def _swinir_x4(width: float) -> nn.Module:
     return SwinIR(scaled(180, width, 6), 2, 6, 6, scaled(64, width))

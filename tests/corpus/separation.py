@@ -54,7 +54,7 @@ class Demucs(nn.Module):
     forbidden="EV101 EV102",
     prior=False,
     notes="The period of 4096 samples is beyond the exact closed form.",
-    simulate={"borders": "canvas", "bound": 4096, "inputs": lambda: (torch.zeros(1, 2, 46420),)},
+    simulate={"head": "decoder.5.2", "borders": "canvas", "bound": 4096, "inputs": lambda: (torch.zeros(1, 2, 46420),)},
     simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 2, 46420),)},
 )
 def _demucs_v2(width: float) -> nn.Module:

@@ -56,6 +56,7 @@ class UNet3D(nn.Module):
     gradient_period=(1,),
     rules="EV103 EV106",
     forbidden="EV101 EV102 EV201",
+    simulate={"head": "head"},
 )
 def _unet_3d(width: float) -> nn.Module:
     return UNet3D(scaled(32, width))
@@ -140,7 +141,7 @@ def _v_net(width: float) -> nn.Module:
     prior=False,
     start="0",
     width=1 / 16,
-    simulate={"start_size": (2, 2, 2)},
+    simulate={"head": "12", "start_size": (2, 2, 2)},
     simulate_backward=None,
     notes="The input is one position, so there is no gradient to simulate. The period of 16 x 16 x 16 voxels is "
     "beyond the exact closed form.",
@@ -170,7 +171,7 @@ def _gan_3d_generator(width: float) -> nn.Module:
     gradient_period=(8,),
     rules="EV101 EV106 EV201",
     width=1 / 4,
-    simulate={"borders": "canvas", "bound": 8, "inputs": lambda: (torch.zeros(1, 1, 64, 64, 64),)},
+    simulate={"head": "15", "borders": "canvas", "bound": 8, "inputs": lambda: (torch.zeros(1, 1, 64, 64, 64),)},
     simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 1, 64, 64, 64),)},
 )
 def _autoencoder_3d(width: float) -> nn.Module:
@@ -220,7 +221,7 @@ class VideoDecoder(nn.Module):
     gradient_period=(1,),
     rules="EV103",
     forbidden="EV101 EV102",
-    simulate={"channel_axis": 2},
+    simulate={"head": "time_mix", "channel_axis": 2},
     simulate_backward={"channel_axis": 2},
     fast=True,
 )

@@ -40,7 +40,7 @@ class WaveGAN(nn.Module):
     gradient_period=(None,),
     rules="EV101 EV106",
     start="born",
-    simulate={"start_size": (4,)},
+    simulate={"head": "up.4", "start_size": (4,)},
     simulate_backward=None,
     notes="The input is a latent vector without a lattice, so there is no gradient to simulate.",
 )
