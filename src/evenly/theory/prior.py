@@ -573,6 +573,11 @@ def _scatter(second: Array, index: NDArray[np.int64], size: int, first: int, lat
 
 
 def _apply(function: Function, value: Combination) -> Combination:
+    inner = _as_function(value)
+    if inner is not None and _key(inner[1]) != _key(value):
+        # a function of a function of one Gaussian is a function of that Gaussian
+        first, argument = inner
+        return _apply(lambda x: function(first(x)), argument)
     mean, second = value.mean(), value.second()
     covariance = second - _outer(mean)
     deviation = np.sqrt(_diagonal(covariance).clip(min=0))
@@ -648,10 +653,9 @@ def _shared_argument(a: Combination, b: Combination) -> tuple[Function, Function
     readings: list[dict[tuple[object, ...], tuple[Function, Combination]]] = []
     for value in (a, b):
         options: dict[tuple[object, ...], tuple[Function, Combination]] = {_key(value): (_identity, value)}
-        if len(value.terms) == 1:
-            atom, c = value.terms[0]
-            if atom.function is not None and atom.argument is not None:
-                options[_key(atom.argument)] = (_scaled(atom.function, c, value.shift), atom.argument)
+        inner = _as_function(value)
+        if inner is not None:
+            options[_key(inner[1])] = inner
         readings.append(options)
     for key, (f, argument) in readings[0].items():
         if key in readings[1]:
@@ -659,8 +663,21 @@ def _shared_argument(a: Combination, b: Combination) -> tuple[Function, Function
     return None
 
 
-def _scaled(function: Function, factor: float, shift: float) -> Function:
-    return lambda x: factor * function(x) + shift
+def _as_function(value: Combination) -> tuple[Function, Combination] | None:
+    """``f`` and ``u`` with ``value = f(u)``, where all terms are functions of one argument ``u``."""
+    bases = [_base(atom) for atom, _ in value.terms]
+    argument = bases[0][1]
+    if any(_key(other) != _key(argument) for _, other in bases[1:]):
+        return None
+    terms = [(function, c) for (function, _), (_, c) in zip(bases, value.terms, strict=True)]
+
+    def combined(x: Array) -> Array:
+        total: Array = np.full(np.shape(x), value.shift)
+        for function, c in terms:
+            total += c * function(x)
+        return total
+
+    return combined, argument
 
 
 def _key(value: Combination) -> tuple[object, ...]:
