@@ -244,7 +244,7 @@ class Builder:
                 places[kind] = d
                 channels = n if role == "channel" else channels
                 dims.append(Dim(joined([Digit(kind, n)])))
-        node = self._emit(self._unique(name), ir.Input(), (), channels, sizes)
+        node = self._emit(name, ir.Input(), (), channels, sizes)
         self._origins[node] = _Origin(index, places)
         self._inputs.append(node)
         self._input_shapes.append(shape)
@@ -2669,7 +2669,7 @@ class Builder:
         """Declare an output of the network."""
         v = self._try("output", name, [value], value.shape, lambda: self._final(value))
         node = self.nodes[v.node]
-        index = self._emit(self._unique(name), ir.Output(), (v.node,), node.channels, node.sizes)
+        index = self._emit(name, ir.Output(), (v.node,), node.channels, node.sizes)
         self._outputs.append(index)
         self._output_shapes.append(value.shape)
 
