@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from evenly.graph.onnx.constants import Const
     from evenly.graph.onnx.nodes import Item
 
-__all__ = ["Scope", "module_of_weight", "scope_of"]
+__all__ = ["Names", "module_of_weight"]
 
-_MODULE_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+_MODULE_PATH = re.compile(r"\w+(\.\w+)*")
 # Parametrisations keep the tensors they start from below the module; weight_norm of old adds a suffix.
 _WEIGHT = re.compile(
-    r"(?P<module>[A-Za-z_]\w*(\.\w+)*?)"
+    r"(?P<module>\w+(\.\w+)*?)"
     r"(\.parametrizations\.\w+\.original\d*|"
     r"\.(weight|bias|weight_[gv]|weight_orig|running_mean|running_var|scale|shift))"
 )
 SCOPES_LIMIT = 4096
+
+
+# What a module does besides its work: views and types.
+TRANSPARENT = {
+    "Cast", "CastLike", "DequantizeLinear", "Dropout", "Expand", "Flatten", "Identity", "QuantizeLinear", "Reshape",
+    "Shape", "Size", "Squeeze", "Transpose", "Unsqueeze",
+}  # fmt: skip
+# Classes of torch.nn that do one thing, however often they are called.
+_LEAVES = re.compile(r"torch\.nn\.modules\.(?!container|transformer|activation\.Multihead|rnn)\w+\.\w+")
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,73 @@ def module_of_weight(name: str) -> str:
     """The module that owns an initialiser, ``"main.3"`` for ``"main.3.weight"``; empty if the name does not say."""
     match = _WEIGHT.fullmatch(name)
     return match["module"] if match else ""
+
+
+class Names:
+    """Names for what the nodes make.
+
+    The module path alone where the module does one thing, with the label of the operation (``"up:interpolate"``) where
+    it does several; without a scope the node's own name.
+
+    Args:
+        items: The nodes.
+        consts: Constants by name.
+    """
+
+    def __init__(self, items: Sequence[Item], consts: Mapping[str, Const]) -> None:
+        self.owners = _owners(items, consts)
+        self.scopes = {id(it): scope_of(it) for it in items}
+        found = [(it, scope) for it in items if (scope := self.scopes[id(it)]) is not None]
+        paths = {scope.module for _, scope in found}
+        self.parents = {".".join(p.split(".")[:i]) for p in paths for i in range(1, p.count(".") + 1)}
+        sizes: set[str] = set()
+        work: dict[str, list[str]] = {}
+        kinds: dict[str, str] = {}
+        for it, scope in found:
+            if it.op in ("Shape", "Size") or all(n in consts or n in sizes for n in it.inputs if n):
+                sizes.update(it.outputs)
+            elif it.op not in TRANSPARENT:
+                work.setdefault(scope.module, []).append(str(it.attributes.get("function", it.op)))
+                kinds[scope.module] = scope.kind
+        self.single = {
+            path
+            for path, done in work.items()
+            if len(done) == 1 or (len(set(done)) == 1 and _LEAVES.fullmatch(kinds[path]))
+        }
+
+    def of(self, item: Item, label: str) -> str:
+        """The name of what a node makes."""
+        scope = self.scopes.get(id(item))
+        owner = self.owners.get(id(item), "")
+        path = "" if scope is None else scope.module
+        if owner:
+            return owner
+        if scope is None:
+            return item.name or f"{item.op}_{item.index}"
+        if not path:
+            return label
+        return path if path in self.single and path not in self.parents else f"{path}:{label}"
+
+    def follow(self, items: Sequence[Item]) -> None:
+        """Take in the nodes of a subgraph."""
+        self.scopes.update({id(it): scope_of(it) for it in items})
+
+
+def _owners(items: Sequence[Item], consts: Mapping[str, Const]) -> dict[int, str]:
+    """The module whose weight a node reads, where the name of the initialiser tells it.
+
+    Exporters store equal tensors once, so an initialiser that several nodes read names none of them; the scope does.
+    """
+    uses = Counter(name for it in items for name in it.inputs)
+    owners = {}
+    for it in items:
+        for name in it.inputs[1:]:
+            const = consts.get(name)
+            module = "" if const is None else module_of_weight(const.name) or module_of_weight(const.root)
+            if module and uses[name] == 1:
+                owners[id(it)] = module
+                break
+    return owners
 
 
 def scope_of(item: Item) -> Scope | None:

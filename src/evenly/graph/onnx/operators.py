@@ -604,11 +604,12 @@ def _pool(c: Call) -> Result:
     kernel = _spatial(c, "kernel_shape", rank, 1)
     stride, dilation = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
     kind, label = _POOLS[c.item.op]
+    padding, ceil_mode = _padding(c, x.shape[2:], kernel, stride, dilation), bool(c.item.integer("ceil_mode"))
+    # Without padding there is nothing to count; PyTorch's reader then says True.
+    nothing = kind != "average" or (not ceil_mode and not any(p for pair in padding for p in pair))
     return c.b.pool(
-        x, kind, kernel=kernel, stride=stride, dilation=dilation,
-        padding=_padding(c, x.shape[2:], kernel, stride, dilation),
-        ceil_mode=bool(c.item.integer("ceil_mode")), count_include_pad=bool(c.item.integer("count_include_pad")),
-        name=c.name(label),
+        x, kind, kernel=kernel, stride=stride, dilation=dilation, padding=padding, ceil_mode=ceil_mode,
+        count_include_pad=nothing or bool(c.item.integer("count_include_pad")), name=c.name(label),
     )  # fmt: skip
 
 
@@ -874,15 +875,28 @@ def _pow(c: Call) -> Result:
 
 @_op("Where")
 def _where(c: Call) -> Result:
-    """A choice between two values; a constant choice of all or nothing is the value itself."""
+    """A choice between two values by a constant: a mask, or one of them altogether."""
     shape = _broadcast(c)
     condition = c.need(0)
-    if isinstance(condition, Const):
-        uniform = condition.uniform()
-        if uniform is not None:
-            y = c.x(1 if uniform else 2)
-            return y if y.shape == shape else c.b.expand(y, shape)
-    raise NotConstantError("it chooses between values position by position")
+    if not isinstance(condition, Const) or not condition.known:
+        raise NotConstantError("it chooses between values position by position")
+    uniform = condition.uniform()
+    if uniform is not None:
+        y = c.x(1 if uniform else 2)
+        return y if y.shape == shape else c.b.expand(y, shape)
+    mask = condition.array().astype(bool)
+    pieces = []
+    for position, chosen in ((1, mask), (2, ~mask)):
+        found = c.need(position)
+        number = found.scalar() if isinstance(found, Const) else None
+        if number is not None and not np.isfinite(number):
+            raise NotConstantError("it puts infinite values somewhere")
+        factor = c.b.constant(f"{condition.name}:mask", chosen * (1.0 if number is None else number), fixed=True)
+        pieces.append(
+            factor if number is not None else c.b.elementwise("mul", c.x(position), factor, name=c.name("mul"))
+        )
+    first, second = pieces if not pieces[0].is_constant else pieces[::-1]
+    return c.b.elementwise("add", first, second, name=c.name("add"))
 
 
 _SIMPLE: dict[str, str] = {

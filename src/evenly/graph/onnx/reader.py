@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -21,7 +20,7 @@ from evenly.graph.onnx import operators
 from evenly.graph.onnx.constants import Const, fold
 from evenly.graph.onnx.files import DIM_LIMIT, Tensor, graph_tensors, load_model, numpy_dtype, tensor
 from evenly.graph.onnx.idioms import DOMAIN, recognise
-from evenly.graph.onnx.names import Scope, module_of_weight, scope_of
+from evenly.graph.onnx.names import Names
 from evenly.graph.onnx.nodes import Item, item
 from evenly.graph.onnx.operators import Call, NotConstantError
 
@@ -79,8 +78,7 @@ class _File:
     outputs: list[ValueInfoProto]
     declared: dict[str, TypeProto]
     stored: int
-    scopes: dict[int, Scope | None]
-    owners: dict[int, str]
+    names: Names
 
 
 def read_onnx(
@@ -160,9 +158,8 @@ def _open(path: Path) -> _File:
     stored = sum(c.nbytes for c in consts.values())
     items = [item(node, i) for i, node in enumerate(graph.node)]
     items = _simplified(items, consts, path, opset, stored, [v.name for v in graph.output], {i.name for i in inputs})
-    scopes = {id(it): scope_of(it) for it in items}
-    owners = _owners(items, consts)
-    return _File(path, opset, items, consts, inputs, list(graph.output), declared, stored, scopes, owners)
+    names = Names(items, consts)
+    return _File(path, opset, items, consts, inputs, list(graph.output), declared, stored, names)
 
 
 def _declared(value: ValueInfoProto, path: Path) -> _Input:
@@ -428,8 +425,7 @@ class _Translator:
         self.builder = Builder(str(file.path), training=training, use_weights=use_weights, roles=roles)
         self.held: dict[str, Held] = {}
         self.codes: dict[str, int] = {i.name: i.code for i in file.inputs}
-        self.scopes = dict(file.scopes)
-        self.owners = file.owners
+        self.names = file.names
 
     def run(self) -> Graph:
         for declared, shape in zip(self.file.inputs, self.shapes, strict=True):
@@ -485,7 +481,7 @@ class _Translator:
         known = [a for a in args if not isinstance(a, _Opaque)]
         reason = operators.UNREADABLE.get(it.op, "the operator has no entry") if not it.domain else _foreign(it)
         if handler is not None:
-            call = Call(it, known, self.file.opset, self.builder, lambda label: self._name(it, label), self.training)
+            call = Call(it, known, self.file.opset, self.builder, lambda label: self.names.of(it, label), self.training)
             try:
                 result = handler(call)
             except (NotConstantError, LayoutError) as problem:
@@ -522,7 +518,7 @@ class _Translator:
                 self.held[name] = _Opaque(operator, f"{reason}; the shape of its output is not known", tuple(values))
             else:
                 self.held[name] = self.builder.unknown(
-                    operator, values, shape, reason, name=self._name(it, it.op.lower())
+                    operator, values, shape, reason, name=self.names.of(it, it.op.lower())
                 )
 
     def _declared_shape(self, name: str) -> Shape | None:
@@ -580,39 +576,12 @@ class _Translator:
         for inner in items:
             if inner.op == "Constant" and not inner.domain:
                 self.held[inner.outputs[0]] = _constant(inner, path)
-        self.scopes.update({id(inner): scope_of(inner) for inner in items})
+        self.names.follow(items)
         self._nodes([inner for inner in items if inner.op != "Constant"], depth + 1)
         for name, value in zip(it.outputs, graph.output, strict=False):
             found = self._get(value.name)
             if found is not None:
                 self.held[name] = found
-
-    def _name(self, it: Item, label: str) -> str:
-        """The module path that the user knows, with the label where one module does several things."""
-        scope = self.scopes.get(id(it))
-        owner = self.owners.get(id(it), "")
-        if owner:
-            return owner
-        if scope is None:
-            return it.name or f"{it.op}_{it.index}"
-        return f"{scope.module}:{label}" if scope.module else label
-
-
-def _owners(items: Sequence[Item], consts: Mapping[str, Const]) -> dict[int, str]:
-    """The module whose weight a node reads, where the name of the initialiser tells it.
-
-    Exporters store equal tensors once, so an initialiser that several nodes read names none of them; the scope does.
-    """
-    uses = Counter(name for it in items for name in it.inputs)
-    owners = {}
-    for it in items:
-        for name in it.inputs[1:]:
-            const = consts.get(name)
-            module = "" if const is None else module_of_weight(const.name) or module_of_weight(const.root)
-            if module and uses[name] == 1:
-                owners[id(it)] = module
-                break
-    return owners
 
 
 def _foreign(it: Item) -> str:
