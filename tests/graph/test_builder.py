@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# The reader hands out views of the module's own weights, which nobody may write to.
+pytestmark = pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+
 # ---------------------------------------------------------------------------------------------------- the interpreter
 
 
@@ -86,12 +89,23 @@ def run(graph: ir.Graph, inputs: dict[str, Any]) -> list[Any]:
                 x = torch.from_numpy(np.ascontiguousarray(xs[0].reshape(len(xs[0]), -1)))[None]
                 padding = tuple(lo for lo, _ in node.op.padding)
                 y = F.fold(x, node.sizes, node.op.kernel, node.op.dilation, padding, node.op.stride)[0].numpy()
+            case ir.Pad(padding, "circular"):  # first around, then cut: a shift has both
+                y = np.pad(xs[0], [(0, 0), *((max(lo, 0), max(hi, 0)) for lo, hi in padding)], mode="wrap")
+                y = y[
+                    (
+                        slice(None),
+                        *(
+                            slice(max(-lo, 0), m - max(-hi, 0))
+                            for (lo, hi), m in zip(padding, y.shape[1:], strict=True)
+                        ),
+                    )
+                ]
             case ir.Reduce(kind="var"):
                 y = xs[0].var(axis=tuple(1 + a for a in node.op.axes), ddof=1)
             case _:
                 y = plain_node(node, xs, inputs)
         assert y.shape == shape, (node.name, node.op, y.shape, shape)
-        values.append(y)
+        values.append(np.array(y))
     return [values[i] for i in graph.outputs]
 
 

@@ -21,7 +21,19 @@ from numpy.typing import NDArray
 from evenly.errors import ModelError
 from evenly.graph import ir
 from evenly.graph.ir import AxisResize, Graph, Node, Op, Weight
-from evenly.graph.layout import BATCH, CHANNEL, KEY, SPREAD, Digit, Dim, LayoutError, joined, refined, regrouped
+from evenly.graph.layout import (
+    BATCH,
+    CHANNEL,
+    KEY,
+    QUERY,
+    SPREAD,
+    Digit,
+    Dim,
+    LayoutError,
+    joined,
+    refined,
+    regrouped,
+)
 
 __all__ = ["Builder", "Relayout", "Value", "read_with_roles"]
 
@@ -705,16 +717,16 @@ class Builder:
         """The most natural form without anybody's demand: no dimension mixes positions and channels."""
         v = self._data(v, 1 if len(v.shape) > 1 else None)
         sizes = self._sizes(v)
-        for i, dim in enumerate(v.dims):
-            if not (dim.axes and dim.of(CHANNEL)):
-                continue
-            first = dim.digits[0]
-            if first.axis and first.size == sizes[first.kind] and dim.digits[-1].kind == CHANNEL:
-                v = self._out_of_channels(v, None, [i])
-            else:
-                v = self._into_channels(v, i)
-            return self._regular(v)
-        return v
+        mixed = [i for i, dim in enumerate(v.dims) if dim.axes and dim.of(CHANNEL)]
+        if not mixed:
+            return v
+        # A dimension that starts with a whole axis and ends with channels is that axis, finer.
+        finer = [
+            i for i in mixed
+            if v.dims[i].digits[-1].kind == CHANNEL
+            and v.dims[i].digits[0].axis and v.dims[i].digits[0].size == sizes[v.dims[i].digits[0].kind]
+        ]  # fmt: skip
+        return self._regular(self._out_of_channels(v, None, finer) if finer else self._into_channels(v, mixed[0]))
 
     # -------------------------------------------------------------------------------------------------- convolution
 
@@ -971,12 +983,12 @@ class Builder:
         rank = len(shape)
         swap = (*range(rank - 2), rank - 1, rank - 2)
         if a.scores is not None and a.scores.softmax:
-            if not a.dims[-1].of(KEY):
+            if not self._upright(a):
                 raise _RefusedError("attention weights are read across queries")
             s = a.scores
             return self._attention(s.query, s.key, b, s.scale, s.biased, name, shape)
         if b.scores is not None and b.scores.softmax:
-            if not b.dims[-2].of(KEY):
+            if self._upright(b) and b.shape[-1] * b.shape[-2] > 1:
                 raise _RefusedError("attention weights are read across queries")
             s = b.scores
             turned_shape = tuple(shape[i] for i in swap)
@@ -994,8 +1006,29 @@ class Builder:
         q = self._expanded(q, (*shape[:-2], *q.shape[-2:]))
         k = self._expanded(k, (*shape[:-2], *k.shape[-2:]))
         keys = self.permute(k, swap)
-        dims = (*q.dims[:-1], Dim((Digit(KEY, shape[-1]),)))
-        return Value(shape, q.node, dims, scores=Scores(q, keys))
+        return self._scores(Scores(q, keys))
+
+    def _scores(self, s: Scores) -> Value:
+        """Attention scores as a value: batch dimensions, queries, keys."""
+        shape = (*s.query.shape[:-1], s.key.shape[-2])
+        sides = (Dim(joined([Digit(QUERY, shape[-2])])), Dim(joined([Digit(KEY, shape[-1])])))
+        return Value(shape, s.query.node, (*s.query.dims[:-2], *sides), scores=s)
+
+    def _upright(self, v: Value) -> bool:
+        """Whether scores have their queries before their keys; false if they are transposed."""
+        assert v.scores is not None
+        s = v.scores
+        return v.shape[-2] == s.query.shape[-2] and not v.dims[-2].of(KEY) and not v.dims[-1].of(QUERY)
+
+    def _scores_moved(self, v: Value, change: Callable[[Value], Value]) -> Value:
+        """Scores whose batch dimensions were reshaped or transposed."""
+        assert v.scores is not None
+        moved = self._scores(replace(v.scores, query=change(v.scores.query), key=change(v.scores.key)))
+        if self._upright(v):
+            return moved
+        return replace(
+            moved, shape=(*moved.shape[:-2], *moved.shape[:-3:-1]), dims=(*moved.dims[:-2], *moved.dims[:-3:-1])
+        )
 
     def _folded_matmul(self, a: Value, b: Value, shape: Shape) -> Value:
         assert a.weight is not None
@@ -1016,20 +1049,14 @@ class Builder:
         s = v.scores
         if s.softmax or s.biased:
             raise _RefusedError("attention weights are used as data")
-        if v.dims != (*s.query.dims[:-1], v.dims[-1]) or not v.dims[-1].of(KEY):
-            raise _RefusedError("products of two fields are rearranged")
         q, k = s.query, s.key
         rank = len(v.shape)
+        swap = (*range(rank - 2), rank - 1, rank - 2)
+        if not self._upright(v):
+            return self.permute(self._forced(self._scores(s)), swap)
         # The side with a lattice keeps it; the other one's rows become channels.
         if q.dims[-2].axes and not k.dims[-2].axes:
-            swap = (*range(rank - 2), rank - 1, rank - 2)
-            turned = Value(
-                tuple(v.shape[i] for i in swap),
-                k.node,
-                (*k.dims[:-1], Dim((Digit(KEY, q.shape[-2]),))),
-                scores=replace(s, query=k, key=q),
-            )
-            return self.permute(self._forced(turned), swap)
+            return self.permute(self._forced(self._scores(replace(s, query=k, key=q))), swap)
         if not q.dims[-2].plain or not k.dims[-2].plain:
             raise _RefusedError("products with extra tokens are used as data")
         rows = q.shape[-2]
@@ -1123,7 +1150,7 @@ class Builder:
         if x.is_constant:
             return self._folded(x, x.shape, lambda a: _softmaxed(a, dim))
         if x.scores is not None:
-            if not x.dims[dim].of(KEY):
+            if dim != len(x.shape) - (1 if self._upright(x) else 2):
                 raise _RefusedError("it normalises attention over queries")
             return replace(x, scores=replace(x.scores, softmax=True))
         if x.dims[dim].axes:
@@ -1395,7 +1422,11 @@ class Builder:
                     x, shape, lambda a: np.pad(a, list(pads_per_dim), how.get(mode, "reflect"), **extra)  # type: ignore[call-overload]
                 )  # fmt: skip
             v = self._forced(x)
-            channel = [d for d in touched if v.dims[d].of(CHANNEL) and not v.dims[d].axes]
+            inside = prod(self._sizes(v)) > 1  # a new dimension beside positions counts as channels: zeros between them
+            channel = [
+                d for d in touched
+                if not v.dims[d].axes and (v.dims[d].of(CHANNEL) or (inside and not v.dims[d].digits))
+            ]  # fmt: skip
             for d in channel:
                 lo, hi = pads_per_dim[d]
                 origin = self._origins.get(v.node)
@@ -1629,6 +1660,10 @@ class Builder:
             return self._folded(x, target, lambda a: a.reshape(target))
 
         def act() -> Value:
+            if x.scores is not None:
+                if target[-2:] == x.shape[-2:]:
+                    return self._scores_moved(x, lambda v: self.reshape(v, (*target[:-2], *v.shape[-2:])))
+                return self.reshape(self._forced(x), target)
             try:
                 return replace(x, shape=target, dims=regrouped(x.dims, target))
             except LayoutError:
@@ -1648,7 +1683,15 @@ class Builder:
         shape = tuple(x.shape[p] for p in order)
         if x.is_constant:
             return self._folded(x, shape, lambda a: a.transpose(order))
-        return replace(x, shape=shape, dims=tuple(x.dims[p] for p in order))
+        turned = replace(x, shape=shape, dims=tuple(x.dims[p] for p in order))
+        if x.scores is None:
+            return turned
+        rank = len(order)
+        if {rank - 1, rank - 2} == set(order[-2:]):
+            lead = order[:-2]
+            moved = self._scores_moved(x, lambda v: self.permute(v, (*lead, rank - 2, rank - 1)))
+            return replace(turned, scores=moved.scores)
+        return self._try("permute", self._reshape_name(x), [x], shape, lambda: self.permute(self._forced(x), order))
 
     def squeeze(self, x: Value, dims: Sequence[int]) -> Value:
         """Drop dimensions of size 1."""
@@ -1657,6 +1700,8 @@ class Builder:
         shape = tuple(n for i, n in enumerate(x.shape) if i not in gone)
         if x.is_constant:
             return self._folded(x, shape, lambda a: a.reshape(shape))
+        if x.scores is not None:
+            return self.reshape(x, shape)
         return replace(x, shape=shape, dims=tuple(d for i, d in enumerate(x.dims) if i not in gone))
 
     def unsqueeze(self, x: Value, dims: Sequence[int]) -> Value:
@@ -1667,6 +1712,8 @@ class Builder:
         shape = tuple(1 if i in places else next(old) for i in range(rank))
         if x.is_constant:
             return self._folded(x, shape, lambda a: a.reshape(shape))
+        if x.scores is not None:
+            return self.reshape(x, shape)
         rest = iter(x.dims)
         return replace(x, shape=shape, dims=tuple(Dim() if i in places else next(rest) for i in range(rank)))
 
@@ -1718,8 +1765,6 @@ class Builder:
         v = x
         this = v.dims[dim]
         if v.scores is not None:
-            if v.dims[dim].of(KEY):
-                raise _RefusedError("it takes some keys of attention scores")
             v = self._forced(v)
             this = v.dims[dim]
         if not this.plain:

@@ -13,10 +13,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-__all__ = ["BATCH", "CHANNEL", "KEY", "SPREAD", "Digit", "Dim", "LayoutError", "cut", "joined", "refined", "regrouped"]
+__all__ = [
+    "BATCH",
+    "CHANNEL",
+    "KEY",
+    "QUERY",
+    "SPREAD",
+    "Digit",
+    "Dim",
+    "LayoutError",
+    "cut",
+    "joined",
+    "refined",
+    "regrouped",
+]
 
-BATCH, CHANNEL, SPREAD, KEY = -1, -2, -3, -4
-"""Kinds of digits besides lattice axes (0, 1, ...): samples; channels; copies of one value; keys of attention."""
+BATCH, CHANNEL, SPREAD, KEY, QUERY = -1, -2, -3, -4, -5
+"""Kinds of digits besides lattice axes (0, 1, ...): samples; channels; copies of one value; attention's two sides."""
 
 
 _CUT = "a reshape cuts a dimension where no axis and no channel group ends"
