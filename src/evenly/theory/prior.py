@@ -560,7 +560,7 @@ def _gather(second: Array, index: NDArray[np.int64], first: int, later: int) -> 
 def _scatter(second: Array, index: NDArray[np.int64], size: int, first: int, later: int) -> Array:
     """Sum over taps, each writing ``index[:, t]`` on two axes of a larger cell."""
     if size == 1:
-        return second * index.shape[1]
+        return np.asarray(second * index.shape[1])
     shape = list(second.shape)
     shape[first] = shape[later] = size
     total = np.zeros(shape)
