@@ -42,8 +42,8 @@ def gram(weight: NDArray[np.float64]) -> NDArray[np.float64]:
     return flat.T @ flat
 
 
-def taps(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> NDArray[np.float64]:
-    return np.array(list(product(*map(range, kernel))), float).reshape(-1, len(kernel)) * dilation
+def taps(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> NDArray[np.int64]:
+    return np.array(list(product(*map(range, kernel)))).reshape(-1, len(kernel)) * dilation
 
 
 @given(CELL, SEED, st.data())
