@@ -175,8 +175,8 @@ def test_named_inputs_follow_forward(here):
         ("cli_nets:uneven", None, InputShapeError, "needs example inputs; give --input"),
         ("cli_nets:TwoInputs", "1,2", InputShapeError, "missing a required argument: 'shift'"),
         ("cli_nets:TwoInputs", "other=1,2", InputShapeError, "does not fit"),
-        ("cli_nets:Broken", "1,2", EvenlyError, ""),
-        ("cli_nets:uneven", "1,5,8,8", EvenlyError, ""),
+        ("cli_nets:Broken", "1,2", ModelError, "could not trace it"),
+        ("cli_nets:uneven", "1,5,8,8", EvenlyError, "5"),
         ("absent.onnx", None, ModelError, "not there"),
         ("absent.pt2", None, ModelError, "not there"),
     ],
@@ -434,7 +434,7 @@ def test_an_interrupt_is_quiet(here, capsys, monkeypatch):
 
     monkeypatch.setattr("evenly.load.load_target", interrupted)
     code, _, err = run(capsys, "check", "a:b")
-    assert (code, err) == (130, "error: interrupted\n")
+    assert (code, err) == (130, "")
 
 
 def test_a_closed_pipe_is_quiet():

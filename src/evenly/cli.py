@@ -220,18 +220,30 @@ def _explain(rules: Sequence[Rule]) -> None:
     if not sys.stdout.isatty():
         _print(text)
         return
+    import io
+
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console(no_color=bool(os.environ.get("NO_COLOR"))).print(Markdown(text))
+    sink = io.StringIO()
+    width = shutil.get_terminal_size((_FILE_WIDTH, 24)).columns
+    console = Console(file=sink, force_terminal=True, width=width, no_color=bool(os.environ.get("NO_COLOR")))
+    console.print(Markdown(text))
+    _print(sink.getvalue())
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone. Typer would exit with 1, which means findings; and Python would complain once more when
+        # it flushes at exit, so give it somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(_CLOSED_PIPE) from None
 
 
 def _say(line: str) -> None:
@@ -288,13 +300,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows escapes instead of failing
     try:
         code = app(args=arguments, prog_name="evenly", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone. Python would complain once more when it flushes at exit: give it somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_CLOSED_PIPE)
-    except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_fail("interrupted", _INTERRUPTED))
+    except (KeyboardInterrupt, typer.Abort):  # where Typer does not turn it into the exit code itself
+        sys.exit(_INTERRUPTED)
     except EvenlyError as error:
         _trace(arguments)
         sys.exit(_fail(str(error)))
@@ -319,8 +326,8 @@ def _trace(arguments: Sequence[str]) -> None:
         traceback.print_exc()
 
 
-def _fail(message: str, code: int = _ERROR) -> int:
+def _fail(message: str) -> int:
     from evenly.report.words import clean
 
     sys.stderr.write(f"error: {clean(' '.join(message.split()))}\n")
-    return code
+    return _ERROR

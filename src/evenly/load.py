@@ -327,7 +327,8 @@ def load_object(
 
         return Loaded(read_program(model, use_weights=use_weights, training=training), weights)
     raise UsageError(
-        f"model is {type(model).__name__}; expected an nn.Module, an exported program, a path or 'package.module:attribute'"
+        f"model is {type(model).__name__}; expected an nn.Module, an exported program, a path or "
+        "'package.module:attribute'"
     )
 
 
