@@ -119,7 +119,8 @@ def present(gram: NDArray[np.float64], taps: NDArray[np.int64], support: Support
         The support without the frequencies whose response is below :data:`ZERO` of the response at frequency 0.
     """
     # ||W(f)||^2 is the Fourier transform of the products' sum over tap pairs of equal distance
-    lags = (taps[:, None] - taps[None, :]) % np.array(support.shape)
+    places = np.asarray(taps, np.int64)
+    lags = (places[:, None] - places[None, :]) % np.array(support.shape)
     correlation = np.zeros(support.shape)
     np.add.at(correlation, tuple(np.moveaxis(lags, -1, 0)), gram)
     power = np.fft.fftn(correlation).real
