@@ -695,6 +695,15 @@ class Builder:
             raise _RefusedError("part of its channels stands in another dimension")
         return self._ordered(v, [*strays, *v.dims[channel].of(CHANNEL)])
 
+    def _channels_second(self, v: Value) -> Value:
+        """The form of layers that take ``(N, C, *lattice)`` and act on channels only."""
+        channel = 1 if len(v.shape) > 1 else 0
+        v = self._data(v, channel)
+        unborn = [d for d in range(2, len(v.shape)) if v.dims[d].of(CHANNEL) and not v.dims[d].axes]
+        if unborn:
+            return self._formed(v, channel, range(2, len(v.shape)))
+        return self._formed(v, channel)
+
     def _multiplied(self, v: Value, dim: int) -> Value:
         """Copies in a channel dimension as channels."""
         digits = v.dims[dim].digits
@@ -751,6 +760,11 @@ class Builder:
         shape = (*weight.shape[:2], *kernel)
         return _mapped(weight, shape, lambda w: w.transpose(order).reshape(shape))
 
+    def _besides(self, v: Value, dim: int) -> bool:
+        """Whether a dimension holds channels of a field that has a lattice elsewhere and comes from a layer."""
+        pure = v.dims[dim].of(CHANNEL) == v.dims[dim].digits != ()
+        return pure and prod(self._sizes(v)) > 1 and v.node not in self._origins
+
     def _samples_as_groups(self, v: Value, groups: int) -> tuple[Value, Digit | None]:
         """``(1, N C, H, W)`` with groups per sample, as modulated convolutions are written: samples are samples."""
         digits = v.dims[1].digits if not v.is_constant else ()
@@ -774,7 +788,7 @@ class Builder:
         groups: int,
         make: Callable[..., Op],
     ) -> Value:
-        lattice = range(2, len(x.shape))
+        lattice = list(range(2, len(x.shape)))
         extra: list[int] = []
         lead: Digit | None = None
         if isinstance(weight, Value) and weight.weight is not None:
@@ -792,8 +806,17 @@ class Builder:
             bias = bias.weight if bias.is_constant else Weight(f"{name}.bias", bias.shape, False, None)
         weight, bias = self._visible(weight), self._visible(bias)
         assert weight is not None
-        kernel = weight.shape[2:]
         v = self._data(x, 1)
+        still = [
+            d for d in lattice
+            if weight.shape[d] == 1 and stride[d - 2] == 1 and padding[d - 2] == (0, 0) and self._besides(v, d)
+        ]  # fmt: skip
+        if still:  # nothing happens along them, so that their channels may stay channels
+            kept = [d - 2 for d in lattice if d not in still]
+            stride, padding, dilation = ([t[i] for i in kept] for t in (stride, padding, dilation))
+            lattice = [d for d in lattice if d not in still]
+            weight = _reshaped(weight, (*weight.shape[:2], *(weight.shape[2 + i] for i in kept)))
+        kernel = weight.shape[2:]
         point = all(k == 1 for k in kernel) and all(s == 1 for s in stride) and not any(a or b for a, b in padding)
         loose = point and not any(v.dims[d].of(CHANNEL) for d in lattice)
         straight = all(
@@ -836,14 +859,14 @@ class Builder:
                 weight,
                 bias,
             )
-            sizes = tuple(self._per_axis(v, lattice, shape[2:], 0))
+            sizes = tuple(self._per_axis(v, lattice, [shape[d] for d in lattice], 0))
             sizes = tuple(new or old for new, old in zip(sizes, self._sizes(v), strict=True))
         node = self._emit(name, op, (v.node, *extra), per_out * count, sizes)
         dims = []
         for i, dim in enumerate(v.dims):
             if i == 1:
                 dims.append(Dim(joined([Digit(CHANNEL, per_out)])))
-            elif i >= 2 and not loose:
+            elif i in lattice and not loose:
                 dims.append(Dim((Digit(dim.digits[0].kind, shape[i]),)))
             else:
                 digits = (
@@ -1229,11 +1252,12 @@ class Builder:
 
         def act() -> Value:
             v = self._data(x, 1)
-            lattice = list(range(first, len(shape)))
+            lattice = [d for d in range(first, len(shape)) if not (shape[d] == x.shape[d] and self._besides(v, d))]
+            resamplers = [axes[d - first] for d in lattice]
             if all(not v.dims[d].digits for d in lattice):
                 return self._expanded(v, shape)  # from one value without a lattice: a constant
-            v = self._settled(self._formed(v, 1, lattice) if first > 1 else self._axes_only(v, lattice))
-            per_axis = self._per_axis(v, lattice, axes, AxisResize(1, 1, (((0, 1.0),),)))
+            v = self._settled(self._axes_only(v, lattice))
+            per_axis = self._per_axis(v, lattice, resamplers, AxisResize(1, 1, (((0, 1.0),),)))
             sizes = self._resized(v, lattice, shape)
             node = self._emit(name, ir.Resize(per_axis, mode), (v.node,), self._channels(v), sizes)
             return self._on_axes(v, node, lattice, shape)
@@ -2086,6 +2110,8 @@ class Builder:
         rest = prod(d.size for i, each in enumerate(layout) if i != dim for d in each.of(CHANNEL))
         count = shape[dim]
         node = self._emit(name, ir.Concat(), [v.node for v in aligned], count * rest, sizes)
+        for v in aligned:  # the roles of an input's dimensions may show only behind this
+            self._keep_origin(node, v.node)
         own = Dim(joined([Digit(CHANNEL, count, rest)]))
         return Value(shape, node, tuple(own if i == dim else each for i, each in enumerate(layout)))
 
@@ -2495,7 +2521,7 @@ class Builder:
 
         def act() -> Value:
             if weight is not None and prod(weight.shape) > 1:
-                v = self._formed(x, 1 if len(x.shape) > 1 else 0)
+                v = self._channels_second(x)
                 return self._same(v, name, ir.Pointwise(function, tuple(parameters), self._visible(weight)))
             return self._same(
                 self._forced(x),
@@ -2564,7 +2590,7 @@ class Builder:
         name = self._unique(name)
 
         def act() -> Value:
-            v = self._formed(x, 1 if len(x.shape) > 1 else 0, groups=False)
+            v = self._channels_second(x)
             w, b, m, s = (self._visible(t) for t in (weight, bias, mean, var))
             if training or m is None or s is None:
                 return self._same(v, name, ir.Normalize("batch", eps=eps, weight=w, bias=b))
@@ -2628,11 +2654,13 @@ class Builder:
         rank = len(x.shape)
         if kind in ("instance", "group"):
             if kind == "group":
-                v = self._formed(x, 1, groups=False)
+                v = self._channels_second(x)
                 whole = groups
             else:
                 over = tuple(range(2, rank)) if dims is None else tuple(d % rank for d in dims)
                 v = self._apart(self._forced(x), [1])
+                if prod(self._sizes(v)) == 1 and any(v.dims[d].of(CHANNEL) for d in over) and len(over) > 1:
+                    v = self._channels_second(v)
                 inner = [e for d in over for e in v.dims[d].of(CHANNEL)]
                 if any(v.dims[d].of(BATCH) for d in over):
                     raise _RefusedError("its statistics are those of the batch")
