@@ -24,7 +24,7 @@ SCENES = (
     (
         "networks:cyclegan_resize_generator",
         "The same generator, cured: resize, then convolve. Whatever the weights are, a constant stays constant. No "
-        "error is expected; what remains are remarks on borders and on gradients.",
+        "error is expected; what remains are remarks on gradients.",
     ),
     (
         "out/dcgan_generator.onnx",

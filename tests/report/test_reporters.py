@@ -81,7 +81,7 @@ def test_console_on_a_clean_network_is_calm():
 
 def test_console_hides_uninteresting_layers_of_deep_networks():
     text = render(samples.deep(60), "text")
-    assert "60 layers that do nothing to a pattern hidden" in text
+    assert "60 layers that only pass patterns on hidden" in text
     assert "main.3" in text
     assert "main.0" in text, "a finding names it"
     assert "body.7" not in text

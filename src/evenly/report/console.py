@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_LAYERS", "render"]
 
 MOST_LAYERS = 40
-"""Networks with more layers show only those that do something to a pattern, unless the view is verbose."""
+"""Networks with more layers show only those that do more than pass patterns on, unless the view is verbose."""
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _LEGEND = {
@@ -95,7 +95,7 @@ def _layers(console: Console, report: Report, verbose: bool) -> None:
     if len(shown) > MOST_LAYERS and not verbose:
         shown = [layer for layer in shown if interesting(layer, named)]
     hidden = len(report.layers) - len(shown)
-    _title(console, "Layers" + (f" ({count(hidden, 'layer')} that do nothing to a pattern hidden)" if hidden else ""))
+    _title(console, "Layers" + (f" ({count(hidden, 'layer')} that only pass patterns on hidden)" if hidden else ""))
     if not shown:
         console.print(Padding(Text("none with spatial meaning" if not report.layers else "none to show"), (0, 2)))
     else:

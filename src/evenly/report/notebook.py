@@ -44,7 +44,7 @@ def to_html(report: Report) -> str:
                 for x in layers
             ],
         ),
-        f"<p>{count(hidden, 'layer')} that do nothing to a pattern hidden</p>" if hidden else "",
+        f"<p>{count(hidden, 'layer')} that only pass patterns on hidden</p>" if hidden else "",
         *(
             f"<p><strong>{_e(heading)}</strong><br>{'<br>'.join(_e(line) for line in lines)}</p>"
             for heading, lines in verdict_lines(report)

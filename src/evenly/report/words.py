@@ -89,8 +89,8 @@ def _axes(values: tuple[int | tuple[int, int], ...] | None) -> str:
 
 
 def interesting(layer: LayerResult, named: set[str]) -> bool:
-    """Whether a layer says something about patterns: it does more than pass them, or a finding names it."""
-    return layer.role not in ("passes", "immune") or layer.name in named
+    """Whether a layer says something about patterns: it does more than pass them on, or a finding names it."""
+    return layer.role != "passes" or layer.name in named
 
 
 def source_file(report: Report) -> str | None:
