@@ -12,12 +12,11 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evenly.errors import EvenlyError, ExportError, FormatError, MissingDependencyError
+from evenly.errors import FormatError, MissingDependencyError
 
 try:
     import torch
@@ -31,8 +30,10 @@ except ImportError as _error:  # pragma: no cover - depends on what is installed
         "reading a PyTorch network needs torch; install it with pip install 'evenly[torch]'"
     ) from _error
 
+from evenly.graph import _aten_math  # noqa: F401 - registers its entries
 from evenly.graph._aten import LAYERS, TABLE, Call, Opaque
 from evenly.graph._aten_views import IGNORED, RANDOM, TRANSPARENT, UNREADABLE
+from evenly.graph._export import changes, exported, functional, graphs, line, name_of
 from evenly.graph._folding import Const, NotConstantError, folded, stored
 from evenly.graph.builder import Builder, Value, read_with_roles
 from evenly.graph.layout import LayoutError
@@ -90,7 +91,7 @@ def read_module(
         ModelError: If its dimensions are used in contradictory ways.
     """
     name = source or type(module).__qualname__
-    return _read(_exported(module, tuple(args), dict(kwargs or {}), training, name), name, use_weights, training)
+    return _read(exported(module, tuple(args), dict(kwargs or {}), training, name), name, use_weights, training)
 
 
 def read_program(
@@ -122,130 +123,10 @@ def read_program(
             loaded = torch.export.load(path)
     except Exception as error:  # the loader raises whatever its unpacking runs into
         raise FormatError(
-            f"{path}: no readable .pt2 file: {_line(error)}; save it again with torch.export.save, using this version "
+            f"{path}: no readable .pt2 file: {line(error)}; save it again with torch.export.save, using this version "
             f"of torch ({torch.__version__})"
         ) from error
     return _read(loaded, source or str(path), use_weights, training)
-
-
-def _line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
-
-
-# ------------------------------------------------------------------------------------------------------------- export
-
-
-def _exported(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool, name: str
-) -> ExportedProgram:
-    try:
-        with _borrowed(module, training), torch.no_grad():
-            return torch.export.export(module, args, kwargs or None, strict=False)
-    except EvenlyError:
-        raise
-    except Exception as error:  # the user's own code runs, so anything may come
-        advice = (
-            "its control flow depends on values; read it as ONNX (torch.onnx.export(model, args, 'model.onnx')), or "
-            "check the parts around that decision one by one"
-            if any(sign in f"{type(error).__name__} {error}" for sign in _DATA_DEPENDENT)
-            else "check that the module runs on inputs of these shapes, or export it to ONNX and check the file"
-        )
-        raise ExportError(f"{name}: torch.export could not trace it: {_line(error)}; {advice}") from error
-
-
-@contextmanager
-def _borrowed(module: nn.Module, training: bool) -> Iterator[None]:
-    """Set the mode of every submodule, and afterwards put everything that tracing may have left there back.
-
-    ``Module.train`` is not called: some modules merge weights in it.
-    """
-    modules = list(module.modules())
-    before = [(m, dict(m.__dict__), [dict(m.__dict__[key]) for key in _STORES]) for m in modules]
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # its fused kernels hide the layers inside
-    try:
-        for m in modules:
-            m.__dict__["training"] = training
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for m, attributes, stores in before:
-            m.__dict__.clear()
-            m.__dict__.update(attributes)
-            for key, content in zip(_STORES, stores, strict=True):
-                m.__dict__[key].clear()
-                m.__dict__[key].update(content)
-
-
-_STORES = ("_parameters", "_buffers", "_modules")
-
-
-def _functional(program: ExportedProgram, source: str) -> ExportedProgram:
-    """Rewrite what is written through views (``x[:, :2] *= 2``) as operators that make new tensors."""
-    if not any(_aliased(graph) for graph in _graphs(program.graph_module)):
-        return program
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            rewritten: ExportedProgram = program.run_decompositions({})
-            return rewritten
-    except Exception as error:
-        raise ExportError(
-            f"{source}: its in-place operations could not be rewritten: {_line(error)}; replace them in the module by "
-            "operations that make new tensors"
-        ) from error
-
-
-def _graphs(module: GraphModule) -> Iterator[GraphModule]:
-    yield module
-    for child in module.children():
-        if isinstance(child, GraphModule):
-            yield from _graphs(child)
-
-
-def _aliased(module: GraphModule) -> bool:
-    """Whether a tensor is changed in place of which a view was taken before, or that is a view itself."""
-    seen_by_view: set[Node] = set()
-    views: set[Node] = set()
-    for node in module.graph.nodes:
-        if node.op != "call_function":
-            continue
-        sources = [a for a in pytree.tree_leaves(list(node.args)) if isinstance(a, Node)]
-        if _changes(node):
-            changed = sources[0] if sources else None
-            if changed in views or changed in seen_by_view:
-                return True
-        elif _is_view(node):
-            views.add(node)
-            seen_by_view.update(sources)
-    return False
-
-
-def _changes(node: Node) -> bool:
-    """Whether an operator writes to its first argument."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable and _name(node) not in _MUTATE_STATISTICS
-
-
-def _is_view(node: Node) -> bool:
-    if node.target is operator.getitem:
-        return True
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return False
-    return any(r.alias_info is not None for r in schema.returns) or "dropout" in schema.name
-
-
-def _name(node: Node) -> str:
-    """Name of an operator without namespace, overload and in-place mark."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None:
-        return str(getattr(node.target, "__name__", node.target))
-    name = str(schema.name.split("::")[-1])
-    return name.removesuffix("_") if schema.is_mutable and name not in ("_", "__") else name
 
 
 # -------------------------------------------------------------------------------------------------------------- names
@@ -258,7 +139,7 @@ class _Names:
         work: Counter[str] = Counter()
         self.parents: set[str] = set()
         paths: dict[str, str] = {}
-        for graph in _graphs(program.graph_module):
+        for graph in graphs(program.graph_module):
             for node in graph.graph.nodes:
                 if node.op != "call_function":
                     continue
@@ -266,7 +147,7 @@ class _Names:
                 for _, path in stack:
                     parts = path.split(".")
                     self.parents.update(".".join(parts[:i]) for i in range(1, len(parts)))
-                if stack and _name(node) not in TRANSPARENT:
+                if stack and name_of(node) not in TRANSPARENT:
                     work[stack[-1][0]] += 1
                     paths[stack[-1][0]] = stack[-1][1]
         self.single = {path for key, path in paths.items() if work[key] == 1}
@@ -342,7 +223,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[int, tuple[
 
 
 def _read(program: ExportedProgram, source: str, use_weights: bool, training: bool) -> Graph:
-    program = _functional(program, source)
+    program = functional(program, source)
     names = _Names(program)
     constants = _stored(program)
     return read_with_roles(
@@ -423,7 +304,7 @@ class _Translator:
                 return list(results) if isinstance(results, list | tuple) else [results]
             elif node.op == "call_function" and node in alive:
                 env[node] = self._call(node, env)
-                if _changes(node) and node.args and isinstance(node.args[0], Node):
+                if changes(node) and node.args and isinstance(node.args[0], Node):
                     group = same.setdefault(node.args[0], {node.args[0]})
                     group.add(node)
                     for member in group:
@@ -442,7 +323,7 @@ class _Translator:
         kwargs = pytree.tree_map(lambda a: env.get(a) if isinstance(a, Node) else a, dict(node.kwargs))
         if node.target is operator.getitem:
             return self._item(node, args)
-        name = _name(node)
+        name = name_of(node)
         if name in IGNORED:
             return None
         if name in _WRAPPERS:
@@ -562,7 +443,7 @@ def _namespace(node: Node) -> str:
 def _foreign(node: Node) -> str:
     """The full name of an operator, for the user."""
     space = _namespace(node)
-    return f"{space}.{_name(node)}" if space else _name(node)
+    return f"{space}.{name_of(node)}" if space else name_of(node)
 
 
 def _target(node: Node) -> Callable[..., Any]:
@@ -588,7 +469,7 @@ def _alive(module: GraphModule) -> set[Node]:
     """Nodes that the outputs need, in-place changes of needed tensors included."""
     needed: set[Node] = set()
     for node in reversed(module.graph.nodes):
-        changed = node.args[0] if node.op == "call_function" and _changes(node) and node.args else None
+        changed = node.args[0] if node.op == "call_function" and changes(node) and node.args else None
         if node.op == "output" or node in needed or changed in needed:
             needed.add(node)
             needed.update(node.all_input_nodes)
@@ -615,12 +496,12 @@ def _grown(program: ExportedProgram, constants: set[str]) -> set[Node]:
             fixed.add(node)
             if signature.get(node.name) is InputKind.PARAMETER:
                 trained.add(node)
-        elif node.op == "call_function" and all(s in fixed for s in sources) and _name(node) not in RANDOM:
+        elif node.op == "call_function" and all(s in fixed for s in sources) and name_of(node) not in RANDOM:
             fixed.add(node)
             if any(s in trained for s in sources):
                 trained.add(node)
             weights = node.args[1] if len(node.args) > 1 else None
-            if _name(node) in LAYERS and weights in trained:
+            if name_of(node) in LAYERS and weights in trained:
                 layers.append(node)
     chain: set[Node] = set(layers)
     stack = [layer.args[0] for layer in layers]
@@ -631,6 +512,6 @@ def _grown(program: ExportedProgram, constants: set[str]) -> set[Node]:
             stack.append(node.args[0] if node.args else None)
     grown: set[Node] = set(layers)
     for node in program.graph.nodes:
-        if node in chain and (_name(node) in _STARTS or any(s in grown for s in node.all_input_nodes)):
+        if node in chain and (name_of(node) in _STARTS or any(s in grown for s in node.all_input_nodes)):
             grown.add(node)
     return grown
