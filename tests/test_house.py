@@ -135,7 +135,7 @@ def test_check_is_a_package_and_a_function():
 def modules() -> list[str]:
     return [
         "evenly",
-        *(m.name for m in pkgutil.walk_packages([str(SRC)], "evenly.") if not m.name.endswith("__main__")),
+        *(m.name for m in pkgutil.walk_packages([str(SRC)], "evenly.") if not m.name.split(".")[-1].startswith("_")),
     ]
 
 
