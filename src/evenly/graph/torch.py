@@ -32,6 +32,7 @@ except ImportError as _error:  # pragma: no cover - depends on what is installed
 
 from evenly.graph import _aten_math  # noqa: F401 - registers its entries
 from evenly.graph._aten import LAYERS, TABLE, Call, Opaque
+from evenly.graph._aten_idioms import Idiom, recognise
 from evenly.graph._aten_views import IGNORED, RANDOM, TRANSPARENT, UNREADABLE
 from evenly.graph._export import changes, exported, functional, graphs, line, name_of
 from evenly.graph._folding import Const, NotConstantError, folded, stored
@@ -294,6 +295,8 @@ class _Translator:
 
     def _graph(self, module: GraphModule, env: dict[Node, Any]) -> list[Any]:
         """Translate one graph; the results of its output node."""
+        idioms = recognise(module)
+        inside = {n for idiom in idioms.values() for n in idiom.inner}
         same: dict[Node, set[Node]] = {}  # nodes that are one tensor, because one was changed in place
         alive = _alive(module)
         for node in module.graph.nodes:
@@ -302,8 +305,12 @@ class _Translator:
             elif node.op == "output":
                 results = pytree.tree_map(lambda a: env.get(a) if isinstance(a, Node) else a, node.args[0])
                 return list(results) if isinstance(results, list | tuple) else [results]
-            elif node.op == "call_function" and node in alive:
-                env[node] = self._call(node, env)
+            elif node.op == "call_function" and node in alive and node not in inside:
+                fused = self._fused(idioms[node], env) if node in idioms else None
+                if fused is None and node in idioms:
+                    for inner in idioms[node].inner:
+                        env[inner] = self._call(inner, env)
+                env[node] = self._call(node, env) if fused is None else fused
                 if changes(node) and node.args and isinstance(node.args[0], Node):
                     group = same.setdefault(node.args[0], {node.args[0]})
                     group.add(node)
@@ -311,6 +318,28 @@ class _Translator:
                         same[member] = group
                         env[member] = env[node]
         return []
+
+    def _fused(self, idiom: Idiom, env: Mapping[Node, Any]) -> Value | None:
+        """An operation that is spelled out; ``None`` if it does not mean that here."""
+        x = env.get(idiom.source)
+        if not isinstance(x, Value) or x.is_constant or x.scores is not None:
+            return None
+
+        def name(label: str) -> str:
+            return self.names.of(idiom.tail, label, "")
+
+        if idiom.kind == "pointwise":
+            return self.b.pointwise(x, idiom.function, idiom.parameters, name=name(idiom.function))
+        rank = len(x.shape)
+        positions = [bool(x.dims[d].axes) for d in idiom.dims]
+        if idiom.kind == "layer" and all(positions) and rank > 2 and idiom.dims == tuple(range(2, rank)):
+            return self.b.normalize(
+                x, "instance", dims=idiom.dims, eps=idiom.eps, weight=None, bias=None, name=name("instance_norm")
+            )
+        if any(positions) or 0 in idiom.dims:
+            return None
+        label = {"layer": "layer_norm", "rms": "rms_norm", "l2": "normalize"}[idiom.kind]
+        return self.b.normalize(x, idiom.kind, dims=idiom.dims, eps=idiom.eps, weight=None, bias=None, name=name(label))
 
     def _attribute(self, module: GraphModule, target: str) -> Any:
         found: Any = module
