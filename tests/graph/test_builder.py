@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.graph.onnx_interpret import _node as plain_node
 from torch import Tensor, nn
 
 from evenly.graph import ir
 from evenly.graph.builder import Builder
 from evenly.graph.layout import BATCH, CHANNEL, SPREAD, Digit, Dim, LayoutError, joined, refined, regrouped
 from evenly.graph.torch import read_module
-from tests.graph.onnx_interpret import _node as plain_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, floor, log, prod
 from typing import Any, Literal
 
@@ -419,7 +420,7 @@ class Builder:
             total = node.channels
 
             def matrix() -> Array:
-                return (source[:, None] == np.arange(total)).astype(np.float32)
+                return np.asarray(source[:, None] == np.arange(total), dtype=np.float32)
 
             op = ir.Linear(total, channels, _literal(name, matrix, (channels, total)))
         new = self._emit(name, op, (v.node,), channels, node.sizes)
@@ -561,7 +562,7 @@ class Builder:
                 return [d]
             parts = [p for p in places if d.stride < p < d.stride * d.size]
             edges = [d.stride, *parts, d.stride * d.size]
-            return [Digit(CHANNEL, b // a, a) for a, b in zip(edges, edges[1:], strict=False)][::-1]
+            return [Digit(CHANNEL, b // a, a) for a, b in pairwise(edges)][::-1]
 
         dims = tuple(
             replace(dim, digits=joined(f for d in dim.digits for e in cut_up(d) for f in shuffled(e))) for dim in v.dims
@@ -667,7 +668,7 @@ class Builder:
     def _formed(self, v: Value, channel: int, lattice: Sequence[int] | None = None, *, groups: bool = False) -> Value:
         """The form ``channel`` dimension = all channels; ``lattice`` dimensions = one whole axis each.
 
-        With ``lattice=None`` the positions may stand anywhere. With ``groups`` outer channel digits may stand elsewhere.
+        With ``lattice=None`` positions may stand anywhere; with ``groups`` outer channel digits may stand elsewhere.
         """
         v = self._data(v, channel)
         if not v.dims[channel].plain:
@@ -804,8 +805,9 @@ class Builder:
         if isinstance(bias, Value):
             extra += [] if bias.is_constant else [self._forced(bias).node]
             bias = bias.weight if bias.is_constant else Weight(f"{name}.bias", bias.shape, False, None)
-        weight, bias = self._visible(weight), self._visible(bias)
-        assert weight is not None
+        known = self._visible(weight)
+        assert known is not None
+        weight, bias = known, self._visible(bias)
         v = self._data(x, 1)
         still = [
             d for d in lattice
@@ -813,7 +815,11 @@ class Builder:
         ]  # fmt: skip
         if still:  # nothing happens along them, so that their channels may stay channels
             kept = [d - 2 for d in lattice if d not in still]
-            stride, padding, dilation = ([t[i] for i in kept] for t in (stride, padding, dilation))
+            stride, padding, dilation = (
+                [stride[i] for i in kept],
+                [padding[i] for i in kept],
+                [dilation[i] for i in kept],
+            )
             lattice = [d for d in lattice if d not in still]
             weight = _reshaped(weight, (*weight.shape[:2], *(weight.shape[2 + i] for i in kept)))
         kernel = weight.shape[2:]
@@ -874,8 +880,8 @@ class Builder:
                 )
                 dims.append(replace(dim, digits=tuple(digits)))
         if lead is not None:
-            kept = tuple(d for d in dims[0].digits if d != lead)
-            dims[0], dims[1] = Dim(kept), Dim(joined([lead, *dims[1].digits]))
+            samples = tuple(d for d in dims[0].digits if d != lead)
+            dims[0], dims[1] = Dim(samples), Dim(joined([lead, *dims[1].digits]))
         return Value(shape, node, tuple(dims))
 
     def conv(
@@ -974,9 +980,14 @@ class Builder:
             op = ir.Linear(c_in, c_out, weight_seen, bias)
         node = self._emit(name, op, (v.node,), c_out * count, self._sizes(v))
         dims = [
-            replace(dim, digits=tuple(replace(d, stride=d.stride // c_in * c_out) if d.kind == CHANNEL else d for d in dim.digits))
+            replace(
+                dim,
+                digits=tuple(
+                    replace(d, stride=d.stride // c_in * c_out) if d.kind == CHANNEL else d for d in dim.digits
+                ),
+            )
             for dim in v.dims[:-1]
-        ]  # fmt: skip
+        ]
         return Value(shape, node, (*dims, Dim(joined([Digit(CHANNEL, c_out)]))))
 
     def matmul(self, a: Value, b: Value, *, name: str) -> Value:
@@ -1061,7 +1072,7 @@ class Builder:
         fixed = a.weight.fixed and b.weight.fixed
 
         def load() -> Array:
-            return np.matmul(left.array(), right.array())  # type: ignore[arg-type]
+            return np.asarray(np.matmul(left.array(), right.array()))  # type: ignore[arg-type]
 
         return Value(shape, weight=Weight(a.weight.name, shape, fixed, load if known else None))
 
@@ -2004,21 +2015,17 @@ class Builder:
             stride *= wanted[i]
         layout = []
         for d in range(rank):
-            digits = []
-            for i, (k, e) in enumerate(lattice[d]):
-                if k == CHANNEL:
-                    digits.append(Digit(CHANNEL, e.size, strides_out[d, i]))
-                elif k in (BATCH, SPREAD):
-                    digits.append(e)
-                else:
-                    digits.append(Digit(k, e.size, e.stride))
-            layout.append(Dim(joined(digits), *extras[d]))
+            made = [
+                Digit(CHANNEL, e.size, strides_out[d, i]) if k == CHANNEL else replace(e, kind=k)
+                for i, (k, e) in enumerate(lattice[d])
+            ]
+            layout.append(Dim(joined(made), *extras[d]))
         return result, tuple(layout)
 
     def _conformed(
         self, v: Value, own: Sequence[Digit], order: Sequence[int], skip: int, wanted: Sequence[int]
     ) -> Value:
-        """Channels in the common order; missing ones repeated, unless the value has one channel that is the same for all."""
+        """Channels in the common order; missing ones repeated, unless its one channel is the same for all."""
         mine = [own[i] for i in order if own[i].kind == CHANNEL]
         lead = list(v.dims[skip].of(CHANNEL)) if skip >= 0 else []
         v = self._ordered(v, [*lead, *mine])
@@ -2081,7 +2088,7 @@ class Builder:
             held = list(values)
 
             def load() -> Array:
-                return np.concatenate([v.array() for v in held], dim)  # type: ignore[misc]
+                return np.concatenate([v.array() for v in held], dim)
 
             return Value(shape, weight=Weight(weights[0].name, shape, fixed, load if known else None))
         fields = [self._forced(v) for v in values if not v.is_constant]
@@ -2098,10 +2105,7 @@ class Builder:
         model = fields[0]
         placed: list[Value] = []
         for v in values:
-            if v.is_constant:
-                v = self._like(v, model, dim)
-            else:
-                v = self._forced(v)
+            v = self._like(v, model, dim) if v.is_constant else self._forced(v)
             if v.dims[dim].of(SPREAD):
                 v = self._multiplied(v, dim)
             placed.append(v)
@@ -2389,7 +2393,7 @@ class Builder:
         lead = len(v.shape) - len(constant.shape)
         pieces: list[Digit] = []
         shape: list[int] = []
-        cuts: list[slice] = []
+        cuts: list[Any] = []
         for d in range(lead, len(v.shape)):
             dim, n = v.dims[d], constant.shape[d - lead]
             cuts.append(slice(dim.before, dim.size - dim.after) if n > 1 else slice(None))
@@ -2428,7 +2432,7 @@ class Builder:
         constant: Value,
         pieces: Sequence[Digit],
         shape: Sequence[int],
-        cuts: Sequence[slice],
+        cuts: Sequence[Any],
         channel: Sequence[int],
         axes: Sequence[Sequence[int]],
         batch: Sequence[int],
@@ -2447,7 +2451,7 @@ class Builder:
 
         def change(a: Array) -> Array:
             values = a.reshape(old)[tuple(cuts)].reshape(shape).transpose(order).reshape(-1)
-            return values[flat]
+            return np.asarray(values[flat])
 
         return _mapped(constant.weight, (total,), change)
 
@@ -2603,10 +2607,10 @@ class Builder:
             known, fixed = all(t.known for t in parts), all(t.fixed for t in parts)
 
             def scale() -> Array:
-                return values(w, 1.0) / np.sqrt(values(s, 1.0) + eps)
+                return np.asarray(values(w, 1.0) / np.sqrt(values(s, 1.0) + eps))
 
             def shift() -> Array:
-                return values(b, 0.0) - values(m, 0.0) * scale()
+                return np.asarray(values(b, 0.0) - values(m, 0.0) * scale())
 
             base = w.name if w is not None else m.name
             op = ir.Affine(
