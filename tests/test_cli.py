@@ -228,6 +228,17 @@ def test_saved_programs_need_trust(here, capsys):
         load_target("net.pt2", trust=True, inputs=[Declared((1,))])
 
 
+def test_damaged_files_get_one_clear_line(here):
+    for name, arguments in (("bad.pt2", ["--trust"]), ("bad.onnx", []), ("empty.onnx", [])):
+        Path(name).write_bytes(b"" if name.startswith("empty") else b"not a network")
+        command = [sys.executable, "-m", "evenly", "check", name, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.startswith(f"error: {name}: ")
+        assert done.stderr.count("\n") == 1
+
+
 def test_weights_alone_are_explained(here):
     Path("only.safetensors").write_bytes(b"x")
     with pytest.raises(UsageError, match="give the network as well"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import math
 import re
 import sys
@@ -211,9 +212,15 @@ def _program(request: _Request) -> Loaded:
         from evenly.graph.torch import read_program
     except ImportError as error:
         raise _missing("torch", request.target, error) from error
-    graph = read_program(
-        Path(request.target), use_weights=request.use_weights, training=request.training, source=request.target
-    )
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # it logs what it raises as well; one clear line is enough
+    try:
+        graph = read_program(
+            Path(request.target), use_weights=request.use_weights, training=request.training, source=request.target
+        )
+    finally:
+        logger.setLevel(level)
     return Loaded(graph, "actual" if request.use_weights else "ignored")
 
 

@@ -172,7 +172,7 @@ def _verdict(console: Console, report: Report) -> None:
 
 def _summary(console: Console, report: Report) -> None:
     worst = report.worst()
-    line = summary(report) if worst else "No findings: nothing in this network makes a periodic artifact."
+    line = summary(report) if worst else "No findings."
     console.print()
     console.print(Text(line, style=_STYLES[worst] if worst else "bold green"))
     if report.findings:
