@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tests.graph.onnx_interpret import _node as plain_node
 from torch import Tensor, nn
 
+import corpus
 from evenly.graph import ir
 from evenly.graph.builder import Builder
 from evenly.graph.layout import BATCH, CHANNEL, SPREAD, Digit, Dim, LayoutError, joined, refined, regrouped
@@ -705,10 +706,40 @@ def test_weights_are_hidden_when_they_do_not_count() -> None:
     assert [n.op.weight.known for n in b.build().nodes if isinstance(n.op, ir.Conv)] == [False, True]
 
 
+# ------------------------------------------------------------------------------------------------- real architectures
+
+COMPUTED = (
+    "hifigan_v3", "vqgan_decoder", "sd_vae_decoder", "resnet18_blurpool", "convnext_tiny", "dpt_head", "segformer_head",
+    "dcgan_generator", "progan_generator", "sngan_resnet_generator", "pix2pix_unet256", "espcn_x3", "unet_bilinear",
+    "stylegan2_discriminator", "unet_3d", "video_decoder", "wavegan_generator", "parallel_wavegan_upsampler",
+    "vocos_backbone", "edsr_x2", "deeplab_v3_plus",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_graph_computes_what_the_architecture_computes(name: str) -> None:
+    case = corpus.CASES[name]
+    torch.manual_seed(0)
+    net = case.build(case.width).double().eval()
+    for layer in net.modules():
+        if isinstance(getattr(layer, "running_var", None), Tensor):
+            layer.running_var.uniform_(0.5, 2)
+            layer.running_mean.normal_()
+    x = tuple(torch.randn_like(t, dtype=torch.float64) for t in case.inputs())
+    with torch.no_grad():
+        made = net(*x)
+    want = (made if isinstance(made, Tensor) else next(iter(made))).numpy()[0]
+    graph = read_module(net, x)
+    names = {graph.nodes[i].name: as_input(graph, p, t) for p, (i, t) in enumerate(zip(graph.inputs, x, strict=True))}
+    got = run(graph, names)[0]
+    if got.shape != want.shape and sorted(got.shape) == sorted(want.shape):
+        want = want.T  # tokens
+    np.testing.assert_allclose(got, want.reshape(got.shape), atol=1e-9 * float(np.abs(want).max()))
+
+
 # ----------------------------------------------------------------------------------------------- arithmetic of digits
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.data())
 def test_reshape_is_row_major(sizes: list[int], data: Any) -> None:
     """Digits say which index every entry has, after any reshape that they allow."""
