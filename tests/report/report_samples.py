@@ -66,7 +66,18 @@ def ordinary() -> Report:
             ),
         ),
         outputs=(
-            OutputResult("y", 4, 9.0, 0.882, False, ("main.3",), {"2": -12.25, "4": float("-inf")}, 19, ("a reason",)),
+            OutputResult(
+                "y",
+                4,
+                9.0,
+                0.882,
+                {"2": 0.5, "4": 0.382},
+                False,
+                ("main.3",),
+                {"2": -12.25, "4": float("-inf")},
+                19,
+                ("a reason",),
+            ),
         ),
         inputs=(InputResult("x", 2, float("inf"), 0.75),),
         findings=(UNEVEN, GRADIENT, BORDER),
@@ -76,7 +87,7 @@ def ordinary() -> Report:
 
 def clean() -> Report:
     report = ordinary()
-    verdict = OutputResult("y", 1, 1.0, 0.0, True, (), {"2": float("-inf")}, 19)
+    verdict = OutputResult("y", 1, 1.0, 0.0, {}, True, (), {"2": float("-inf")}, 19)
     return replace(
         report, findings=(), layers=report.layers[:1], outputs=(verdict,), inputs=(InputResult("x", 1, 1.0, 0.0),)
     )

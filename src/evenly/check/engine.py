@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+
 from evenly.check.expectation import NotCovered
 from evenly.check.facts import Facts, Layer, check_weights, collapse
 from evenly.check.response import PROBES
@@ -20,6 +22,7 @@ from evenly.check.rules import RULES
 from evenly.check.supports import Flow
 from evenly.graph import ir
 from evenly.theory.prior import statistics
+from evenly.theory.torus import line_periods
 
 __all__ = ["analyse"]
 
@@ -147,11 +150,14 @@ def _output(facts: Facts, index: int) -> OutputResult:
     moments = facts.expectation.outputs[index]
     spread: float | None = None
     fraction: float | None = None
+    power: dict[str, float] | None = None
     if isinstance(moments, NotCovered):
         reasons.append(f"before training: {moments.reason}")
     else:
         before = statistics(moments)
         spread, fraction = before.unevenness, before.ac_fraction
+        periods = line_periods(before.power.shape)
+        power = {str(p): float(before.power[periods == p].sum().clip(min=0)) for p in np.unique(periods) if p > 1}
     certified: bool | None = None
     broken: tuple[str, ...] = ()
     decibel: dict[str, float] | None = None
@@ -173,6 +179,7 @@ def _output(facts: Facts, index: int) -> OutputResult:
         period=collapse(generic.period),
         unevenness=spread,
         expected_ac_fraction=fraction,
+        expected_power=power,
         certified=certified,
         broken_by=broken,
         response_db=decibel,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evenly.check.lattice import births
 from evenly.graph import ir
 from evenly.theory.activations import activation
-from evenly.theory.torus import conv_index, pool_matrix, resize_matrix, slice_matrix, transpose_index
+from evenly.theory.torus import conv_index, line_periods, pool_matrix, resize_matrix, slice_matrix, transpose_index
 
 __all__ = ["MAX_WORK", "PROBES", "Response", "respond"]
 
@@ -112,16 +112,9 @@ def _measure(value: Array | str | None, axes: int) -> Response:
     lines = np.fft.fftn(value, axes=tuple(range(2, 2 + axes))) / max(prod(cell), 1)
     power = (np.abs(lines) ** 2).sum(1)  # (probes, *cell)
     constant = power[(slice(None), *(0,) * axes)]
-    denominators = [
-        (n // np.gcd(np.arange(n), n)).reshape([-1 if i == a else 1 for i in range(axes)]) for a, n in enumerate(cell)
-    ]
-    periods = np.ones(cell, np.int64)
-    for denominator in denominators:
-        periods = np.lcm(periods, denominator)
+    periods = line_periods(cell).ravel()
     flat = power.reshape(len(power), -1)
-    return Response(
-        {int(p): _decibel(flat[:, periods.ravel() == p].sum(1), constant) for p in np.unique(periods) if p > 1}
-    )
+    return Response({int(p): _decibel(flat[:, periods == p].sum(1), constant) for p in np.unique(periods) if p > 1})
 
 
 def _decibel(energy: Array, constant: Array) -> float:

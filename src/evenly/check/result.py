@@ -88,6 +88,7 @@ class OutputResult:
         unevenness: max/min of the variance map before training (ratio); ``None`` if not computed.
         expected_ac_fraction: Expected share of the output's power that is periodic and not constant, before training
             (ratio, 0 to 1); ``None`` if not computed.
+        expected_power: The same per period: expected share of the power in the lines of exactly that period (ratio).
         certified: Whether the actual weights provably keep constants constant in the interior; ``None`` without weights
             or where a node is unknown.
         broken_by: The layers that break the certificate.
@@ -102,6 +103,7 @@ class OutputResult:
     period: Period | None
     unevenness: Ratio | None
     expected_ac_fraction: float | None
+    expected_power: dict[str, float] | None
     certified: bool | None
     broken_by: tuple[str, ...] = ()
     response_db: dict[str, float] | None = None

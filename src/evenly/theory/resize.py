@@ -151,7 +151,7 @@ def _step(size_in: int, size_out: int, scale: float | Fraction | None) -> Fracti
     if not 0.0 < float(scale) < float("inf"):
         raise ParameterError(f"scale (={scale}) must be a positive number")
     # A scale that rounding made from the two sizes means the ratio of the sizes.
-    if abs(scale * size_in - size_out) <= 1e-5 * size_out:
+    if abs(float(scale * size_in) - size_out) <= 1e-5 * size_out:
         return Fraction(size_in, size_out)
     exact = Fraction(scale)
     if exact.numerator >= exact.denominator:

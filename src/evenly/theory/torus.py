@@ -7,6 +7,7 @@ matrix from cell to cell. Convolutions index the cell directly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd, lcm
 
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 
 from evenly.theory.resize import AxisResize
 
-__all__ = ["conv_cell", "conv_index", "pool_matrix", "resize_matrix", "slice_matrix", "transpose_index"]
+__all__ = [
+    "conv_cell",
+    "conv_index",
+    "line_periods",
+    "pool_matrix",
+    "resize_matrix",
+    "slice_matrix",
+    "transpose_index",
+]
 
 Array = NDArray[np.float64]
 
@@ -23,6 +32,18 @@ Array = NDArray[np.float64]
 def conv_cell(period: int, stride: int) -> int:
     """Period after down-sampling by ``stride``: ``lcm(P, s) / s``."""
     return period // gcd(period, stride)
+
+
+def line_periods(cell: Sequence[int]) -> NDArray[np.int64]:
+    """The period of every frequency ``(a/P_0, b/P_1, ...)`` of a cell: the smallest ``p`` with ``p f`` whole.
+
+    A line of period 2 is not counted again under 4 and 8. Frequency 0 has period 1.
+    """
+    periods = np.ones(tuple(cell), np.int64)
+    for axis, size in enumerate(cell):
+        denominators = size // np.gcd(np.arange(size), size)
+        periods = np.lcm(periods, denominators.reshape([-1 if a == axis else 1 for a in range(len(cell))]))
+    return periods
 
 
 @lru_cache(maxsize=1024)
