@@ -1432,7 +1432,7 @@ class Builder:
             v = self._settled(self._formed(x, 1, lattice))
             extra = []
             if not grid.is_constant:
-                extra.append(self._formed(grid, len(grid.shape) - 1).node)
+                extra.append(self._dependency(grid, len(grid.shape) - 1))
             order = [v.dims[d].digits[0].kind for d in lattice]
             if order != list(range(len(order))):
                 raise _RefusedError("it reads a transposed field")
@@ -1440,6 +1440,13 @@ class Builder:
             return self._on_axes(v, node, lattice, shape)
 
         return self._try("grid_sample", name, [x, grid], shape, act)
+
+    def _dependency(self, v: Value, channel: int) -> int:
+        """The node of a value that decides where another one is read: its own layout does not matter."""
+        try:
+            return self._formed(v, channel, groups=True).node
+        except (_RefusedError, LayoutError):
+            return self._forced(v).node
 
     def pad(self, x: Value, pads_per_dim: Sequence[Pair], mode: ir.PadMode, value: float, *, name: str) -> Value:
         """Padding ``(before, after)`` of every dimension; negative amounts crop."""
