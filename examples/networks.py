@@ -70,7 +70,8 @@ def cyclegan_resize_generator() -> nn.Module:
 def strided_discriminator() -> nn.Module:
     """A discriminator that strides with ``k3 s2 p1``, as SRGAN's does (Ledig et al., arXiv 1609.04802).
 
-    Its gradient reaches some pixels four times as often as others.
+    Each such layer sends its gradient to some positions four times as often as to others; the layers between even
+    that out in part.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)

@@ -148,7 +148,7 @@ def _encodec_decoder(width: float) -> nn.Module:
     rules="EV103 EV106",
     forbidden="EV101 EV102",
     simulate={"head": "22.conv", "borders": "canvas", "bound": 320, "inputs": lambda: (torch.zeros(1, 128, 64),)},
-    simulate_backward={"borders": "canvas"},
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 128, 64),)},
     fast=True,
 )
 def _soundstream_decoder(width: float) -> nn.Module:
