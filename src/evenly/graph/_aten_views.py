@@ -30,7 +30,7 @@ MOST_PIECES = 4096
 _IDENTITIES = (
     "alias", "alpha_dropout", "clone", "contiguous", "detach", "dropout", "feature_alpha_dropout", "feature_dropout",
     "lift_fresh", "lift_fresh_copy", "native_dropout", "positive", "requires_grad", "resolve_conj", "resolve_neg",
-    "to", "type_as", "_to_copy", "_to_cpu", "_conj", "conj", "real", "cpu", "cuda",
+    "to", "type_as", "_to_copy", "_to_cpu", "_conj", "conj", "real",
 )  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def is_view(node: Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return False
-    return any(r.alias_info is not None for r in schema.returns) or "dropout" in schema.name
+    return any(r.alias_info is not None for r in schema.returns)
 
 
 def name_of(node: Node) -> str:

@@ -27,7 +27,7 @@ except ImportError as _error:  # pragma: no cover - depends on what is installed
     if (_error.name or "").split(".")[0] != "torch":
         raise
     raise MissingDependencyError(
-        "reading a PyTorch network needs torch; install it with pip install 'evenly[torch]'"
+        "reading a PyTorch network needs torch; install it with pip install 'evenly[torch]'", name="torch"
     ) from _error
 
 from evenly.graph import _aten_math  # noqa: F401 - registers its entries
@@ -136,11 +136,15 @@ def read_program(
 class _Names:
     """Names that the user knows: module paths, with a label where one module does several things."""
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, idioms: Mapping[GraphModule, Mapping[Node, Idiom]]) -> None:
         work: Counter[str] = Counter()
         self.parents: set[str] = set()
         paths: dict[str, str] = {}
-        for graph in graphs(program.graph_module):
+        given = {s.arg.name for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT}
+        for graph, found in idioms.items():
+            inside = {n for idiom in found.values() for n in idiom.inner}
+            top = graph is program.graph_module
+            depends = {n for n in graph.graph.nodes if n.op == "placeholder" and (not top or n.name in given)}
             for node in graph.graph.nodes:
                 if node.op != "call_function":
                     continue
@@ -148,7 +152,10 @@ class _Names:
                 for _, path in stack:
                     parts = path.split(".")
                     self.parents.update(".".join(parts[:i]) for i in range(1, len(parts)))
-                if stack and name_of(node) not in TRANSPARENT:
+                if name_of(node) not in RANDOM and depends.isdisjoint(node.all_input_nodes):
+                    continue  # a constant is no work
+                depends.add(node)
+                if stack and name_of(node) not in TRANSPARENT and node not in inside:
                     work[stack[-1][0]] += 1
                     paths[stack[-1][0]] = stack[-1][1]
         self.single = {path for key, path in paths.items() if work[key] == 1}
@@ -225,11 +232,16 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[int, tuple[
 
 def _read(program: ExportedProgram, source: str, use_weights: bool, training: bool) -> Graph:
     program = functional(program, source)
-    names = _Names(program)
+    idioms = {graph: recognise(graph) for graph in graphs(program.graph_module)}
+    names = _Names(program, idioms)
     constants = _stored(program)
     return read_with_roles(
         lambda roles: _Translator(
-            program, Builder(source, training=training, use_weights=use_weights, roles=roles), names, constants
+            program,
+            Builder(source, training=training, use_weights=use_weights, roles=roles),
+            names,
+            constants,
+            idioms,
         ).run()
     )
 
@@ -237,6 +249,9 @@ def _read(program: ExportedProgram, source: str, use_weights: bool, training: bo
 def _stored(program: ExportedProgram) -> dict[str, Const]:
     """Parameters, buffers and literals by the name of their placeholder."""
     signature = program.graph_signature
+    first: dict[int, str] = {}  # shared parameters are known by their first name
+    for name, tensor in program.state_dict.items():
+        first.setdefault(id(tensor), name)
     found = {}
     for spec in signature.input_specs:
         if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
@@ -244,7 +259,7 @@ def _stored(program: ExportedProgram) -> dict[str, Const]:
             tensor = program.state_dict.get(target)
             tensor = program.constants.get(target) if tensor is None else tensor
             if isinstance(tensor, torch.Tensor):
-                found[spec.arg.name] = stored(target, tensor, spec.kind is InputKind.PARAMETER)
+                found[spec.arg.name] = stored(first.get(id(tensor), target), tensor, spec.kind is InputKind.PARAMETER)
     return found
 
 
@@ -252,8 +267,14 @@ class _Translator:
     """One pass over the program."""
 
     def __init__(
-        self, program: ExportedProgram, builder: Builder, names: _Names, constants: Mapping[str, Const]
+        self,
+        program: ExportedProgram,
+        builder: Builder,
+        names: _Names,
+        constants: Mapping[str, Const],
+        idioms: Mapping[GraphModule, Mapping[Node, Idiom]],
     ) -> None:
+        self.idioms = idioms
         self.program, self.b, self.names, self.constants = program, builder, names, constants
         self.values: dict[Const, Value] = {}
         self.grown = _grown(program, set(constants))
@@ -295,7 +316,7 @@ class _Translator:
 
     def _graph(self, module: GraphModule, env: dict[Node, Any]) -> list[Any]:
         """Translate one graph; the results of its output node."""
-        idioms = recognise(module)
+        idioms = self.idioms.get(module, {})
         inside = {n for idiom in idioms.values() for n in idiom.inner}
         same: dict[Node, set[Node]] = {}  # nodes that are one tensor, because one was changed in place
         alive = _alive(module)
@@ -311,7 +332,7 @@ class _Translator:
                     for inner in idioms[node].inner:
                         env[inner] = self._call(inner, env)
                 env[node] = self._call(node, env) if fused is None else fused
-                if changes(node) and node.args and isinstance(node.args[0], Node):
+                if (changes(node) or _hands_on(node)) and node.args and isinstance(node.args[0], Node):
                     group = same.setdefault(node.args[0], {node.args[0]})
                     group.add(node)
                     for member in group:
@@ -447,6 +468,11 @@ class _Translator:
             return self.b.unknown(foreign, values, shape, reason, name=name)
 
         return [one(m) for m in meta] if isinstance(meta, list | tuple) else one(meta)
+
+
+def _hands_on(node: Node) -> bool:
+    """Whether an operator returns its very argument: dropout outside training."""
+    return "dropout" in name_of(node) and len(node.args) == 3 and node.args[2] is False
 
 
 def _shape(meta: torch.Tensor) -> tuple[int, ...]:
