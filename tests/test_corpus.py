@@ -1,0 +1,252 @@
+"""The corpus: real architectures, what is known of them by hand, what a simulation measures, what evenly says.
+
+Every network is checked; a reduced run simulates the cases marked ``fast``. ``EVENLY_PROVE=1`` simulates all of them
+with more draws and compares the two readers on all that ONNX can hold.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import evenly
+from corpus import CASES, Case
+from evenly.check.facts import Facts
+from evenly.check.result import Report
+from evenly.load import load_module
+from evenly.theory.prior import Moments
+from simulate import simulate_backward, simulate_forward, simulate_gradient_period
+
+PROVE = bool(os.environ.get("EVENLY_PROVE"))
+SEEDS = 24 if PROVE else 8
+SIMULATED = [name for name, case in CASES.items() if PROVE or case.fast]
+
+pytestmark = [
+    # torch.onnx, transformers and diffusers warn about their own insides
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*:UserWarning:torch.*"),
+]
+
+
+@functools.cache
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return CASES[name].build(CASES[name].width).eval()
+
+
+@functools.cache
+def report(name: str) -> Report:
+    return evenly.check(network(name), *CASES[name].inputs())
+
+
+@functools.cache
+def facts(name: str) -> Facts:
+    loaded = load_module(network(name), CASES[name].inputs(), weights="ignored")
+    return Facts(loaded.graph, False, True, 0.05)
+
+
+def per_axis(period: Any, axes: int) -> tuple[int, ...]:
+    return (period,) * axes if isinstance(period, int) else tuple(period)
+
+
+def options(case: Case, which: str) -> tuple[dict[str, Any], tuple[torch.Tensor, ...]]:
+    """The simulation's arguments and inputs."""
+    known = dict((case.simulate if which == "simulate" else case.simulate_backward) or {})
+    inputs = known.pop("inputs", case.inputs)()
+    if "start_size" in known:
+        known["start_at"] = (case.start, known.pop("start_size"))
+    return known, inputs
+
+
+# ---------------------------------------------------------------- the corpus itself
+
+
+def test_the_corpus_holds_what_it_promises() -> None:
+    assert len(CASES) >= 44
+    for case in CASES.values():
+        assert len(case.source) > 20, f"{case.name} cites nothing"
+        assert len(case.gradient_period) == len(case.inputs()), f"{case.name} says nothing of some inputs"
+        assert case.simulate is not None or case.notes, f"{case.name} is not simulated and does not say why"
+        assert all(len(reason) > 20 for reason in case.allowed_unknown.values())
+    assert len(SIMULATED) >= len(CASES) // 8
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_runs(name: str) -> None:
+    case = CASES[name]
+    with torch.no_grad():
+        outputs = network(name)(*case.inputs())
+    outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    assert len(outputs) == len(case.period)
+    assert all(torch.isfinite(y).all() for y in outputs)
+
+
+# ---------------------------------------------------------------- evenly against what is known by hand
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_report_says_what_is_known(name: str) -> None:
+    case, found = CASES[name], report(name)
+    unknown = [f.message for f in found.findings if f.code == "EV901"]
+    unexplained = [m for m in unknown if not any(operator in m.lower() for operator in case.allowed_unknown)]
+    assert not unexplained
+    for output, period in zip(found.outputs, case.period, strict=True):
+        if period is None:
+            continue
+        assert output.period == period, output
+        if case.prior:
+            assert output.unevenness is not None, output.not_computed
+            assert 0 <= output.expected_ac_fraction < 1
+            assert (output.expected_ac_fraction > 1e-6) == (period != 1)
+        if output.certified:
+            assert period == 1 or output.response_db is not None
+    for value, period in zip(found.inputs, case.gradient_period, strict=True):
+        if period is not None:
+            assert value.gradient_period == period, value
+    codes = {f.code for f in found.findings}
+    assert case.rules <= codes, f"missing {sorted(case.rules - codes)}"
+    loud = {f.code for f in found.findings if f.severity != "info"}
+    assert not loud & case.forbidden
+    assert ("EV101" in codes) <= any(layer.unevenness not in (None, 1.0) for layer in found.layers)
+
+
+# ---------------------------------------------------------------- evenly against simulation
+
+
+@pytest.mark.parametrize("name", [n for n in SIMULATED if CASES[n].simulate is not None])
+def test_simulated_period(name: str) -> None:
+    case = CASES[name]
+    known, inputs = options(case, "simulate")
+    known.pop("head", None)
+    for output, period in enumerate(case.period):
+        if period is not None:
+            seen = simulate_forward(network(name), inputs, [0, 1], colours=2, output=output, **known)
+            assert seen.period == per_axis(period, len(seen.period))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in SIMULATED if CASES[n].simulate_backward is not None and any(CASES[n].gradient_period)]
+)
+def test_simulated_gradient_period(name: str) -> None:
+    case = CASES[name]
+    known, inputs = options(case, "simulate_backward")
+    for which, period in enumerate(case.gradient_period):
+        if period is not None:
+            bound = known.get("bound", period if known.get("borders") == "canvas" else None)
+            seen = simulate_gradient_period(network(name), inputs, [0], which=which, **known | {"bound": bound})
+            assert seen == per_axis(period, len(seen))
+
+
+def head_of(name: str) -> str | None:
+    """The last weight layer, if widening it widens the output: more samples of the output for one network."""
+    layers: list[str] = []
+    net = network(name)
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)
+    hooks = [
+        module.register_forward_hook(lambda *_, path=path: layers.append(path))
+        for path, module in net.named_modules()
+        if isinstance(module, kinds)
+    ]
+    with torch.no_grad():
+        net(*CASES[name].inputs())
+    for hook in hooks:
+        hook.remove()
+    return layers[-1] if layers else None
+
+
+def phases_agree(predicted: np.ndarray, seen: np.ndarray, error: np.ndarray) -> None:
+    """Mean squares per phase, both relative to their mean, within what the draws' scatter allows."""
+    cell = np.lcm(predicted.shape, seen.shape)
+    predicted, seen, error = (
+        np.tile(m, [c // s for c, s in zip(cell, m.shape, strict=True)]) for m in (predicted, seen, error)
+    )
+    predicted, error, seen = predicted / predicted.mean(), error / seen.mean(), seen / seen.mean()
+    written = predicted > 1e-9
+    assert np.all(seen[~written] <= 1e-9), "positions that are never reached are not empty"
+    deviation = seen[written] / predicted[written] - 1
+    allowed = error[written] / predicted[written]
+    assert np.sqrt(np.mean(deviation**2)) < 2 * np.sqrt(np.mean(allowed**2)) + 0.02
+
+
+@pytest.mark.parametrize("name", [n for n in SIMULATED if CASES[n].simulate is not None and CASES[n].prior])
+def test_simulated_variance_and_energy(name: str) -> None:
+    """Wide enough for the closed form, which is that of infinitely wide layers, and for its error bars."""
+    case, known_facts = CASES[name], facts(name)
+    known, inputs = options(case, "simulate")
+    head = known.pop("head", None) or head_of(name)
+    wide = case.build(case.width * (4 if PROVE else 2)).eval()
+    for output, period in enumerate(case.period):
+        moments = known_facts.expectation.outputs[known_facts.graph.outputs[output]]
+        if period in (None, 1):
+            continue
+        assert isinstance(moments, Moments), moments
+        seen = simulate_forward(wide, inputs, range(SEEDS), output=output, head=head, **known)
+        phases_agree(moments.variance(), seen.moments, seen.moments_error)
+        expected = report(name).outputs[output].expected_ac_fraction
+        assert seen.ac_fraction == pytest.approx(expected, abs=4 * seen.ac_error + (0.05 if PROVE else 0.1))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in SIMULATED if CASES[n].simulate_backward is not None and any(CASES[n].gradient_period)]
+)
+def test_simulated_gradient(name: str) -> None:
+    case, known_facts = CASES[name], facts(name)
+    known, inputs = options(case, "simulate_backward")
+    known = {k: v for k, v in known.items() if k not in ("bound", "end")}
+    for which, period in enumerate(case.gradient_period):
+        predicted = known_facts.gradients[known_facts.graph.inputs[which]].variance
+        if period is None or predicted is None:
+            continue
+        phases = per_axis(period, predicted.ndim)
+        seen = simulate_backward(network(name), inputs, range(SEEDS), period=phases, which=which, **known)
+        phases_agree(predicted, seen.moments, seen.moments_error)
+
+
+# ---------------------------------------------------------------- both readers
+
+
+@pytest.mark.parametrize("name", [n for n in SIMULATED if CASES[n].onnx])
+def test_both_readers_give_the_same_report(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.onnx"
+    torch.onnx.export(network(name), CASES[name].inputs(), path, dynamo=True, verbose=False)
+    ours, theirs = report(name).to_dict(), evenly.check(path).to_dict()
+    for place in ("outputs", "inputs"):
+        for a, b in zip(ours[place], theirs[place], strict=True):
+            same(a | {"name": 0, "broken_by": 0, "not_computed": 0}, b | {"name": 0, "broken_by": 0, "not_computed": 0})
+            assert len(a.get("broken_by", ())) == len(b.get("broken_by", ()))
+    assert verdicts(ours) == verdicts(theirs)
+    same(numbers(ours), numbers(theirs))
+
+
+def verdicts(found: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return sorted((f["code"], f["severity"], str(f["period"])) for f in found["findings"])
+
+
+def numbers(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers without their names, which ONNX keeps only where the exporter wrote them."""
+    left_out = ("name", "note", "removed_by")
+    return [{k: v for k, v in layer.items() if k not in left_out} for layer in found["layers"]]
+
+
+def same(a: Any, b: Any) -> None:
+    """Equal apart from the rounding of weights."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            same(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            same(x, y)
+    elif isinstance(a, float) and isinstance(b, float):
+        assert a == pytest.approx(b, rel=1e-3, abs=0.02)
+    else:
+        assert a == b
