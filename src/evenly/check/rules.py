@@ -175,7 +175,8 @@ def overlap_holes(facts: Facts) -> Iterator[Finding]:
     ## What it finds
     A transposed convolution that leaves holes, for one of two reasons: the dilation shares a factor `g` with the
     stride, so that only every g-th phase is written whatever the kernel size; or the kernel is smaller than the stride
-    (`k=2, s=3` writes 1, 1, 0). Max un-pooling and a `fold` whose blocks do not touch leave holes in the same way.
+    (`k=2, s=3` writes 1, 1, 0). A `fold` whose blocks do not touch leaves holes in the same way. Max un-pooling leaves
+    holes too, at positions that depend on the data: a warning.
 
     ## Why it matters
     A hole holds the bias and nothing else: no information from the input, at any training time. The output is a regular
@@ -206,9 +207,19 @@ def overlap_holes(facts: Facts) -> Iterator[Finding]:
     - Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", arXiv 1603.07285
     """
     for layer in facts.layers:
+        op = layer.node.op
+        if isinstance(op, ir.Unpool) and layer.upsamples:
+            yield _finding(
+                facts,
+                layer,
+                "EV102",
+                "warning",
+                f"{_geometry(layer)} writes one position of every window of {_numbers(op.kernel)} and leaves zeros at "
+                "the others; which one depends on the data",
+                "Resize and then convolve (nn.Upsample + nn.Conv)",
+            )
         if layer.overlap != inf or layer.born:
             continue
-        op = layer.node.op
         assert isinstance(op, ir.ConvTranspose | ir.Fold)
         dilated = any(gcd(d, s) > 1 for d, s in zip(op.dilation, op.stride, strict=True))
         cause = "its dilation shares a factor with its stride" if dilated else "its kernel is smaller than its stride"
