@@ -127,7 +127,9 @@ def _conv(node: ir.Node, inputs: list[Moments]) -> Moments:
     op = node.op
     assert isinstance(op, ir.Conv)
     start = [low for low, _ in op.padding]
-    if op.weight is not None and _fixed(op.weight) and prod(op.kernel) > 1:
+    if op.weight is not None and _fixed(op.weight) and prod(op.kernel) == 1 and op.groups == 1:
+        return _decimate(inputs[0].mixed(op.weight.values().reshape(op.out_channels, -1)), op.stride)
+    if op.weight is not None and _fixed(op.weight):
         taps = _shared_filter(op.weight, op.groups, op.in_channels)
         places = np.stack(np.unravel_index(np.arange(taps.size), taps.shape), -1) * op.dilation - np.array(start)
         filtered = inputs[0].filter(taps.ravel(), places)
@@ -155,8 +157,11 @@ def _conv_transpose(node: ir.Node, inputs: list[Moments]) -> Moments:
 
 
 def _linear(node: ir.Node, inputs: list[Moments]) -> Moments:
-    assert isinstance(node.op, ir.Linear)
-    return inputs[0].dense(node.op.out_channels)
+    op = node.op
+    assert isinstance(op, ir.Linear)
+    if op.weight is not None and _fixed(op.weight):
+        return inputs[0].mixed(op.weight.values())
+    return inputs[0].dense(op.out_channels)
 
 
 def _resize(node: ir.Node, inputs: list[Moments]) -> Moments:

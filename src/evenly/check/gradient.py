@@ -271,6 +271,8 @@ def _linear(step: _Step) -> Gradient | None:
     assert isinstance(op, ir.Linear)
     if step.place:
         return None
+    if op.weight is not None and op.weight.fixed and op.weight.known:
+        return step.gradient.scaled(float((op.weight.values() ** 2).sum()) / op.in_channels)
     return step.gradient.scaled(op.out_channels / op.in_channels / (float(step.variance.mean()) or 1.0))
 
 

@@ -442,19 +442,32 @@ def _normalize(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     scale, shift = (_per_channel(w, node, len(axes), d) for w, d in ((op.weight, 1.0), (op.bias, 0.0)))
     if op.kind == "batch":
         raise _NotKnown(f"{node.name} normalises by the statistics of a batch; check the network in eval mode")
-    if op.kind == "softmax":
-        shifted = np.exp(x - x.max(1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(1, keepdims=True))
-    if op.kind == "group":
-        grouped = x.reshape(len(x), op.groups, -1, *x.shape[2:])
-        statistics = tuple(range(2, grouped.ndim))
-        centred = grouped - grouped.mean(statistics, keepdims=True)
-        centred = centred / np.sqrt((centred**2).mean(statistics, keepdims=True) + op.eps)
-        return np.asarray(centred.reshape(x.shape) * scale + shift)
-    statistics = axes if op.kind == "instance" else (1,)
-    centred = x - x.mean(statistics, keepdims=True) if op.kind in ("instance", "layer") else x
-    power = (centred**2).sum(1, keepdims=True) if op.kind == "l2" else (centred**2).mean(statistics, keepdims=True)
-    return np.asarray(centred / np.sqrt(power + op.eps) * scale + shift)
+    if op.kind == "instance":
+        centred = x - x.mean(axes, keepdims=True)
+        return np.asarray(centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.eps) * scale + shift)
+    grouped = x.reshape(len(x), op.groups, -1, *x.shape[2:])
+    made = _STATISTICS[op.kind](grouped, op.eps).reshape(x.shape)
+    return np.asarray(made * scale + shift)
+
+
+def _standardised(x: Array, eps: float, axes: tuple[int, ...], *, centre: bool) -> Array:
+    x = x - x.mean(axes, keepdims=True) if centre else x
+    return np.asarray(x / np.sqrt((x**2).mean(axes, keepdims=True) + eps))
+
+
+def _softmax(x: Array, eps: float) -> Array:
+    shifted = np.exp(x - x.max(2, keepdims=True))
+    return np.asarray(shifted / shifted.sum(2, keepdims=True))
+
+
+# on (probes, groups, channels of a group, *cell)
+_STATISTICS: dict[str, Callable[[Array, float], Array]] = {
+    "group": lambda x, eps: _standardised(x, eps, tuple(range(2, x.ndim)), centre=True),
+    "l2": lambda x, eps: np.asarray(x / np.sqrt((x**2).sum(2, keepdims=True) + eps)),
+    "layer": lambda x, eps: _standardised(x, eps, (2,), centre=True),
+    "rms": lambda x, eps: _standardised(x, eps, (2,), centre=False),
+    "softmax": _softmax,
+}
 
 
 def _attention(node: ir.Node, inputs: list[Array], work: _Work) -> Array:

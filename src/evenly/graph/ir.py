@@ -383,7 +383,7 @@ class Normalize(Op):
     ``softmax`` over the channels at each position.
 
     Attributes:
-        groups: For ``group``.
+        groups: Groups of consecutive channels with statistics of their own (all kinds but batch and instance).
         eps: Added to the variance (mean square).
         weight: ``(C,)`` scale.
         bias: ``(C,)`` shift.

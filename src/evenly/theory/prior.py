@@ -248,6 +248,18 @@ class Moments:
         ones = (1,) * self.axes
         return self.conv(out_channels, ones, ones, ones, (0,) * self.axes)
 
+    def mixed(self, weight: Array) -> Moments:
+        """Channels mixed by known weights ``(C_out, C_in)``, the same at every position.
+
+        With exchangeable channels of mean ``M``: ``sum w^2 (K - M M) + (sum w)^2 M M``, averaged over the outputs.
+        """
+        mean, second = self.mean(), self.second()
+        squares, sums = float((weight**2).sum(1).mean()), weight.sum(1)
+        own = _outer(mean)
+        return self._opaque(
+            len(weight), float(sums.mean()) * mean, squares * (second - own) + float((sums**2).mean()) * own
+        )
+
     def _weights(self, out_channels: int, groups: int, layer: Callable[[Array], Array]) -> Moments:
         per_group = self.channels // groups if groups > 1 else 0
         if per_group and len(self.parts) > 1 and all(part.channels % per_group == 0 for part in self.parts):
