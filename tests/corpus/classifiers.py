@@ -129,7 +129,7 @@ def _resnet50(width: float) -> nn.Module:
     gradient_period=(2,),
     rules="EV201",
     simulate=None,
-    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 256, 256),)},
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 512, 512),)},
     notes="The output has no lattice. Only the first convolution strides without a filter.",
 )
 def _resnet18_blurpool(width: float) -> nn.Module:
@@ -148,6 +148,7 @@ def _resnet18_blurpool(width: float) -> nn.Module:
     forbidden="EV201 EV202",
     simulate=None,
     notes="The output has no lattice.",
+    simulate_backward={"end": "30"},
 )
 def _vgg16(width: float) -> nn.Module:
     base = scaled(64, width)
@@ -171,7 +172,7 @@ def _vgg16(width: float) -> nn.Module:
     gradient_period=(32,),
     rules="EV201 EV203",
     simulate=None,
-    simulate_backward={"borders": "canvas"},
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 352, 352),), "end": "12"},
     notes="The output has no lattice.",
 )
 def _alexnet(width: float) -> nn.Module:
@@ -208,7 +209,7 @@ class _Fire(nn.Module):
     rules="EV201 EV203",
     width=1 / 2,
     simulate=None,
-    simulate_backward={"borders": "canvas"},
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 511, 511),)},
     notes="The output has no lattice.",
 )
 def _squeezenet(width: float) -> nn.Module:

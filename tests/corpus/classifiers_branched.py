@@ -87,7 +87,7 @@ _GOOGLENET: tuple[tuple[int, ...] | None, ...] = (
     gradient_period=(32,),
     rules="EV201 EV203",
     simulate=None,
-    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 256, 256),)},
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 768, 768),)},
     notes="The output has no lattice.",
 )
 def _googlenet(width: float) -> nn.Module:

@@ -174,7 +174,6 @@ class SAMMaskDecoder(nn.Module):
     forbidden="EV101 EV102",
     prior=False,
     gates=True,
-    simulate_backward={"period": 1},
     notes="Inputs: image embedding, its position encoding, prompt tokens, dense prompt.",
 )
 def _sam_mask_decoder(width: float) -> nn.Module:
@@ -247,16 +246,16 @@ class SwinIR(nn.Module):
 @architecture(
     "swinir_x4",
     inputs=lambda: (torch.zeros(1, 3, 32, 32),),
-    source="Liang et al., SwinIR (arXiv 2108.10257), classical super-resolution x4, 2 of 6 groups of 6 blocks",
+    source="Liang et al., SwinIR (arXiv 2108.10257), classical super-resolution x4; 2 groups of 2 blocks, not 6 of 6",
     period=(4,),
     gradient_period=(8,),
     rules="EV105",
     forbidden="EV101 EV102",
-    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 64, 64),)},
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 128, 128),)},
     prior=False,
     gates=True,
     notes="Position biases and windows give the gradient a pattern of the window's size, 8 pixels.",
     simulate={"head": "conv_last"},
 )
 def _swinir_x4(width: float) -> nn.Module:
-    return SwinIR(scaled(180, width, 6), 2, 6, 6, scaled(64, width))
+    return SwinIR(scaled(180, width, 6), 2, 2, 6, scaled(64, width))

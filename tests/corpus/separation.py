@@ -55,7 +55,7 @@ class Demucs(nn.Module):
     prior=False,
     notes="The period of 4096 samples is beyond the exact closed form.",
     simulate={"head": "decoder.5.2", "borders": "canvas", "bound": 4096, "inputs": lambda: (torch.zeros(1, 2, 46420),)},
-    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 2, 46420),)},
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 2, 70996),)},
 )
 def _demucs_v2(width: float) -> nn.Module:
     return Demucs(scaled(64, width))

@@ -220,7 +220,7 @@ class SwinStages(nn.Module):
     gradient_period=(56,),
     forbidden="EV101 EV102 EV103 EV107",
     simulate={"borders": "canvas", "bound": 1},
-    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 224, 224),)},
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 3, 448, 448),)},
     prior=False,
     gates=True,
     notes="Position biases and windows give the gradient a pattern of 7 tokens of stage 2, 56 pixels.",

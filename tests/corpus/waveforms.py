@@ -76,6 +76,7 @@ class MelUpsampler(nn.Module):
     gradient_period=(1,),
     forbidden="EV101 EV102 EV103 EV106",
     notes="The mel bands are the height of a picture of one channel; nothing depends on the width factor.",
+    simulate_backward={"borders": "canvas", "inputs": lambda: (torch.zeros(1, 80, 64),)},
 )
 def _parallel_wavegan_upsampler(width: float) -> nn.Module:
     return MelUpsampler()
