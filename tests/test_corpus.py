@@ -182,16 +182,18 @@ def test_simulated_variance_and_energy(name: str) -> None:
     case, known_facts = CASES[name], facts(name)
     known, inputs = options(case, "simulate")
     head = known.pop("head", None) or head_of(name)
-    wide = case.build(case.width * (4 if PROVE else 2)).eval()
+    large = known.get("borders") == "canvas"  # costs too much to be wide as well
+    wide = case.build(case.width * (1 if large else 4 if PROVE else 2)).eval()
+    tolerance = 0.05 if PROVE and not large else 0.1
     for output, period in enumerate(case.period):
         moments = known_facts.expectation.outputs[known_facts.graph.outputs[output]]
         if period in (None, 1):
             continue
         assert isinstance(moments, Moments), moments
-        seen = simulate_forward(wide, inputs, range(SEEDS), output=output, head=head, **known)
+        seen = simulate_forward(wide, inputs, range(SEEDS // 2 if large else SEEDS), output=output, head=head, **known)
         phases_agree(moments.variance(), seen.moments, seen.moments_error)
         expected = report(name).outputs[output].expected_ac_fraction
-        assert seen.ac_fraction == pytest.approx(expected, abs=4 * seen.ac_error + (0.05 if PROVE else 0.1))
+        assert seen.ac_fraction == pytest.approx(expected, abs=4 * seen.ac_error + tolerance)
 
 
 @pytest.mark.parametrize(

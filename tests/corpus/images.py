@@ -23,7 +23,8 @@ def image(size: int, channels: int = 3):
     gradient_period=(256,),
     rules="EV103 EV106",
     forbidden="EV101 EV102",
-    notes="eight levels of k4 s2 down to one position, so the period is the whole declared picture",
+    prior=False,
+    notes="eight levels of k4 s2 down to one position, so the period is the whole picture: no closed form",
 )
 def pix2pix_unet256(width: float) -> nn.Module:
     class Level(nn.Module):
