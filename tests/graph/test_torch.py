@@ -576,7 +576,7 @@ class Calling(nn.Module):
             "aten.gather",
             "reads positions one by one",
         ),
-        (lambda x: x.to(torch.int32), "aten.to", "whole ones"),
+        (lambda x: x.to(torch.bool).float(), "aten.to", "test of values"),
         (lambda x: torch.special.bessel_j0(x), "aten.special_bessel_j0", "no entry"),
         (lambda x: x.unfold(2, 3, 1).mean(-1), "aten.unfold", "overlapping windows"),
     ],

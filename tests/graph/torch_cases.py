@@ -230,10 +230,14 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "sin": torch.sin,
     "sqrt": lambda x: (x * x + 1).sqrt(),
     "square": torch.square,
+    "whole numbers": lambda x: (3 * x).to(torch.int32).to(x.dtype),
+    "whole quotients": lambda x: torch.div(x, 0.3, rounding_mode="trunc"),
     "subtract a multiple": lambda x: torch.sub(x, x * x, alpha=2),
 }
 for _name, _act in FUNCTIONS.items():
     _add(f"function {_name}", Case(_act))
+
+TABLE = torch.arange(30.0).reshape(5, 6).sin()
 
 # arrangement
 
@@ -296,6 +300,11 @@ _ARRANGED = {
     "sum over channels": Case(lambda x: x.sum(1, keepdim=True)),
     "norm over channels": Case(lambda x: x.norm(dim=1, keepdim=True)),
     "variance over channels": Case(lambda x: x.var(1, keepdim=True)),
+    "distances to a table": Case(lambda x: torch.cdist(x.flatten(2).mT, TABLE.to(x.dtype)).mT.unflatten(2, (12, 12))),
+    "broadcast tensors": Case(lambda x: torch.add(*torch.broadcast_tensors(x, x[:, :1]))),
+    "mean squared difference": Case(
+        lambda x: F.mse_loss(x, x * 3).reshape(1, 1), ops=("Affine", "Join", "Pointwise", "Reduce")
+    ),
     "mean of blocks": Case(lambda x: x.reshape(1, 6, 6, 2, 6, 2).mean((3, 5)), ops=("Pool",)),
     "windows without overlap": Case(lambda x: x.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)), ops=("Pool",)),
     "constant matrix": Case(lambda x: (torch.ones(5, 6, dtype=x.dtype) @ x.flatten(2)).reshape(1, 5, 12, 12)),

@@ -122,7 +122,8 @@ class Call:
     def operand(self, name: str) -> Value:
         """A tensor or a number for arithmetic; a constant of one entry is a number."""
         found = self.raw(name)
-        if isinstance(found, Const) and len(found.shape) <= 1:
+        others = [v for k, v in self.args.items() if k != name and isinstance(v, Value)]
+        if isinstance(found, Const) and any(len(v.shape) >= len(found.shape) for v in others):
             number = found.number()
             if number is not None:
                 return self.b.scalar(number)

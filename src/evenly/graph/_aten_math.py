@@ -6,6 +6,7 @@ Entries of the table of :mod:`evenly.graph._aten`; importing this module registe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf, log, prod
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -19,7 +20,7 @@ from evenly.graph.builder import Value
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["TABLE"]
+__all__ = ["TABLE", "truncated"]
 
 
 # --------------------------------------------------------------------------------------------------------- reductions
@@ -78,7 +79,39 @@ def _extreme(c: Call) -> Result:
     y = cast("Value", _reduce(c))
     if not isinstance(c.meta, list | tuple):
         return y
-    return [y, Opaque(c.name, "the positions of extremes come from the data", (y,))]
+    if c.name == "median":
+        return [y, Opaque("aten.median", "the positions of medians come from the data", (y,))]
+    x = c.x()
+    places = _reduced(c, x, c.dims("dim", rank=len(x.shape)), f"arg{c.name}", bool(c.raw("keepdim")))
+    return [y, places]
+
+
+@op("cdist")
+def _distances(c: Call) -> Result:
+    """Distances to the rows of a table, as vector quantisation takes them: ``|x - t|^2 = |x|^2 - 2 x t' + |t|^2``."""
+    x, table = c.x("x1"), c.raw("x2")
+    if not isinstance(table, Const) or prod(table.shape[:-2]) != 1 or c.number("p", 2.0) != 2.0:
+        raise NotConstantError("it compares every position with every other")
+    rows = c.b.reshape(c.constant(table), table.shape[-2:]).weight
+    assert rows is not None
+    load = rows.load
+    norms = None if load is None else (lambda: (np.asarray(load(), np.float64) ** 2).sum(1))
+    matrix = None if load is None else (lambda: -2 * np.asarray(load(), np.float64))
+    product = c.b.linear(
+        x, replace(rows, load=matrix), replace(rows, shape=rows.shape[:1], load=norms), name=c.label("cdist")
+    )  # fmt: skip
+    own = _reduced(c, c.b.pointwise(x, "square", name=c.label("square")), (len(x.shape) - 1,), "sum", True)
+    squares = c.b.pointwise(_join(c, "add", product, own), "relu", name=c.label("relu"))
+    return c.b.pointwise(squares, "sqrt", name=c.label("sqrt"))
+
+
+@op("mse_loss", "l1_loss")
+def _loss(c: Call) -> Result:
+    difference = _join(c, "sub", c.x(), c.x("target"))
+    function = "square" if c.name == "mse_loss" else "abs"
+    kind = ("none", "mean", "sum")[int(c.raw("reduction", default=1))]
+    y = c.b.pointwise(difference, function, name=c.label(function))
+    return y if kind == "none" else _reduced(c, y, tuple(range(len(y.shape))), kind, False)
 
 
 @op("var_mean", "std_mean")
@@ -122,8 +155,19 @@ def _arithmetic(c: Call) -> Result:
     y = _join(c, _JOINS[c.name], c.operand("self"), c.operand("other") if other is None else other)
     rounding = c.raw("rounding_mode")
     if rounding == "trunc":
-        raise NotConstantError("it cuts off what follows the point")
+        return truncated(c, y)
     return c.b.pointwise(y, "floor", name=c.label("floor")) if rounding == "floor" else y
+
+
+def truncated(c: Call, x: Value) -> Value:
+    """What stands before the point: ``sign(x) floor(|x|)``."""
+    size = c.b.pointwise(c.b.pointwise(x, "abs", name=c.label("abs")), "floor", name=c.label("floor"))
+    return _join(c, "mul", c.b.pointwise(x, "sign", name=c.label("sign")), size)
+
+
+@op("trunc", "fix")
+def _trunc(c: Call) -> Result:
+    return truncated(c, c.x())
 
 
 @op("floor_divide")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from evenly.graph._aten import TABLE, Call, Result, op
+from evenly.graph._aten_math import truncated
 from evenly.graph._folding import Const, NotConstantError
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def _identity(c: Call) -> Result:
     meta = c.meta[0] if isinstance(c.meta, list | tuple) else c.meta
     before = c.source
     if isinstance(before, torch.Tensor) and before.dtype.is_floating_point and not meta.dtype.is_floating_point:
-        raise NotConstantError("it turns numbers into whole ones")
+        if meta.dtype == torch.bool:
+            raise NotConstantError("it is a test of values")
+        x = truncated(c, x)
     return [x] if isinstance(c.meta, list | tuple) else x
 
 
@@ -144,6 +147,15 @@ def _movedim(c: Call) -> Result:
 @op("expand", "expand_as", "broadcast_to", "expand_copy")
 def _expand(c: Call) -> Result:
     return c.b.expand(c.x(), c.shape)
+
+
+@op("broadcast_tensors")
+def _broadcast_tensors(c: Call) -> Result:
+    tensors = c.raw("tensors")
+    if not all(isinstance(t, Const) or hasattr(t, "dims") for t in tensors):
+        raise NotConstantError("it broadcasts values that are not analysed")
+    values = [c.constant(t) if isinstance(t, Const) else t for t in tensors]
+    return [v if v.shape == c.shape else c.b.expand(v, c.shape) for v in values]
 
 
 @op("repeat", "tile")
@@ -437,8 +449,6 @@ UNREADABLE: dict[str, str] = {
     **dict.fromkeys(("remainder", "fmod"), "it wraps values around"),
     "_weight_norm": "its weight is computed from data",
     "bilinear": "it multiplies two inputs by a table",
-    "cdist": "it compares every position with every other",
-    "trunc": "it cuts off what follows the point",
     "frac": "it keeps what follows the point",
     "cond": "it chooses between subgraphs by the data",
     "while_loop": "it repeats a subgraph as often as the data decide",

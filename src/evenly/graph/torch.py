@@ -30,7 +30,6 @@ except ImportError as _error:  # pragma: no cover - depends on what is installed
         "reading a PyTorch network needs torch; install it with pip install 'evenly[torch]'", name="torch"
     ) from _error
 
-from evenly.graph import _aten_math  # noqa: F401 - registers its entries
 from evenly.graph._aten import LAYERS, TABLE, Call, Opaque
 from evenly.graph._aten_idioms import Idiom, recognise
 from evenly.graph._aten_views import IGNORED, RANDOM, TRANSPARENT, UNREADABLE
