@@ -18,7 +18,7 @@ from evenly.check.lattice import births
 from evenly.graph import ir
 from evenly.theory.activations import activation
 from evenly.theory.prior import Moments, TooLarge
-from evenly.theory.torus import pool_matrix, resize_matrix, slice_matrix
+from evenly.theory.torus import pool_matrix, resize_matrix, slice_index
 
 __all__ = ["Expectation", "NotCovered", "expect"]
 
@@ -62,7 +62,7 @@ def expect(graph: ir.Graph) -> Expectation:
     outputs: dict[int, Moments | NotCovered] = {}
     variances: list[NDArray[np.float64] | None] = []
     for index, node in enumerate(graph.nodes):
-        made = _one(node, [alive[i] for i in node.inputs], index in born)
+        made = _one(node, [alive[i] for i in node.fields], index in born)
         alive[index] = made
         if index in graph.outputs:
             outputs[index] = made
@@ -140,9 +140,7 @@ def _conv(node: ir.Node, inputs: list[Moments]) -> Moments:
 def _decimate(moments: Moments, stride: Sequence[int]) -> Moments:
     if all(s == 1 for s in stride):
         return moments
-    return moments.linear_map(
-        [slice_matrix(c, 0, s) if s > 1 else None for c, s in zip(moments.cell, stride, strict=True)]
-    )
+    return moments.take([slice_index(c, 0, s) if s > 1 else None for c, s in zip(moments.cell, stride, strict=True)])
 
 
 def _conv_transpose(node: ir.Node, inputs: list[Moments]) -> Moments:
@@ -224,8 +222,8 @@ def _unpool(node: ir.Node, inputs: list[Moments]) -> Moments:
 def _shift(node: ir.Node, inputs: list[Moments]) -> Moments:
     assert isinstance(node.op, ir.Pad)
     cell = inputs[0].cell
-    return inputs[0].linear_map(
-        [None if c == 1 else slice_matrix(c, -low, 1) for c, (low, _) in zip(cell, node.op.padding, strict=True)]
+    return inputs[0].take(
+        [slice_index(c, -low, 1) if low % c else None for c, (low, _) in zip(cell, node.op.padding, strict=True)]
     )
 
 
@@ -233,8 +231,8 @@ def _slice(node: ir.Node, inputs: list[Moments]) -> Moments:
     op = node.op
     assert isinstance(op, ir.Slice)
     cell = inputs[0].cell
-    return inputs[0].linear_map(
-        [None if c == 1 else slice_matrix(c, a, s) for c, a, s in zip(cell, op.start, op.step, strict=True)]
+    return inputs[0].take(
+        [None if c == 1 else slice_index(c, a, s) for c, a, s in zip(cell, op.start, op.step, strict=True)]
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evenly.check.lattice import births
 from evenly.graph import ir
 from evenly.theory.activations import activation
-from evenly.theory.torus import conv_index, line_periods, pool_matrix, resize_matrix, slice_matrix, transpose_index
+from evenly.theory.torus import conv_index, line_periods, pool_matrix, resize_matrix, slice_index, transpose_index
 
 __all__ = ["MAX_WORK", "PROBES", "Response", "respond"]
 
@@ -77,7 +77,7 @@ def respond(graph: ir.Graph) -> dict[int, Response]:
         if index in born or isinstance(node.op, ir.Input):
             values[index] = _probes(generator, node)
             continue
-        incoming = [values[i] for i in node.inputs]
+        incoming = [values[i] for i in node.fields]
         reason = next((v for v in incoming if isinstance(v, str)), None)
         if reason is None:
             try:
@@ -346,9 +346,10 @@ def _slice(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     op = node.op
     assert isinstance(op, ir.Slice)
     (x,) = inputs
-    return _matrices(
-        x, [None if c == 1 else slice_matrix(c, a, s) for c, a, s in zip(x.shape[2:], op.start, op.step, strict=True)]
-    )
+    for axis, (start, step) in enumerate(zip(op.start, op.step, strict=True)):
+        if x.shape[2 + axis] > 1:
+            x = np.take(x, slice_index(x.shape[2 + axis], start, step), 2 + axis)
+    return x
 
 
 _REDUCTIONS: dict[str, Callable[..., Array]] = {

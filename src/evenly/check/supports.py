@@ -91,7 +91,7 @@ def follow(graph: ir.Graph, *, actual: bool) -> Flows:
     flows: list[Flow] = []
     last_removal: dict[int, int] = {}
     for index, node in enumerate(graph.nodes):
-        incoming = [flows[i] for i in node.inputs]
+        incoming = [flows[i] for i in node.fields]
         creators = frozenset().union(*(f.creators for f in incoming))
         breakers = frozenset().union(*(f.breakers for f in incoming))
         if index in state.born:
@@ -141,9 +141,9 @@ def _taps(kernel: Sequence[int], dilation: Sequence[int]) -> NDArray[np.int64]:
     return np.asarray(places * np.array(dilation, np.int64))
 
 
-def _gram(weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    flat = weight.reshape(-1, prod(weight.shape[2:]))
-    return flat.T @ flat
+def _pairs(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights as ``(channel pairs, taps)``."""
+    return weight.reshape(weight.shape[0] * weight.shape[1], -1)
 
 
 def _join(state: _Pass, index: int, node: ir.Node, inputs: list[Support]) -> Support:
@@ -179,7 +179,7 @@ def _conv(state: _Pass, index: int, node: ir.Node, inputs: list[Support]) -> Sup
     assert isinstance(op, ir.Conv)
     support = inputs[0]
     if not sp.is_constant(support) and (values := state.values(op.weight)) is not None:
-        support = sp.present(_gram(values), _taps(op.kernel, op.dilation), support)
+        support = sp.present(_pairs(values), _taps(op.kernel, op.dilation), support)
     return sp.downsample(support, op.stride)
 
 
@@ -209,10 +209,10 @@ def _images(
         if prod(stride) > 1:
             state.creates.add(index)
         return spread
-    gram, taps = _gram(values), _taps(values.shape[2:], dilation)
-    if not sp.is_constant(sp.present(gram, taps, sp.everything(stride))):
+    pairs, taps = _pairs(values), _taps(values.shape[2:], dilation)
+    if not sp.is_constant(sp.present(pairs, taps, sp.everything(stride))):
         state.creates.add(index)
-    return spread if sp.is_constant(spread) else sp.present(gram, taps, spread)
+    return spread if sp.is_constant(spread) else sp.present(pairs, taps, spread)
 
 
 def subpixel_weight(graph: ir.Graph, index: int) -> tuple[ir.Node, NDArray[np.float64], NDArray[np.float64]] | None:

@@ -487,6 +487,11 @@ class Node:
     channels: int
     sizes: tuple[int, ...]
 
+    @property
+    def fields(self) -> tuple[int, ...]:
+        """The inputs that it reads as fields: a layer's weights may come from another value, which is none."""
+        return self.inputs[:1] if isinstance(self.op, Conv | ConvTranspose | Linear) else self.inputs
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:

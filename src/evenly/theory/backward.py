@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import lcm, prod
 
 import numpy as np
@@ -265,8 +266,9 @@ def _adjoint_matrix(period: int, resize: AxisResize) -> Array:
     return np.ascontiguousarray(resize_matrix(resize, resize.down * turns).T)  # (inputs, outputs)
 
 
-def _local_resize(local: Array, resize: AxisResize, axis: int, axes: int) -> Array:
-    size, lags = local.shape[axis], local.shape[axes + axis] // 2
+@lru_cache(maxsize=256)
+def _lag_terms(resize: AxisResize, size: int, lags: int) -> tuple[int, int, tuple[NDArray[np.int64], ...], Array]:
+    """How ``R^T G R`` gathers: input cell, reach, (input phase, input lag, output phase, output lag) and weight."""
     turns = lcm(size, resize.up) // resize.up
     inputs = resize.down * turns
 
@@ -274,18 +276,27 @@ def _local_resize(local: Array, resize: AxisResize, axis: int, axes: int) -> Arr
         q, r = divmod(n, resize.up)
         return [(resize.down * q + offset, weight) for offset, weight in resize.taps[r]]
 
-    terms: list[tuple[int, int, int, int, float]] = []  # input phase, input lag, output phase, output lag, weight
-    for n in range(resize.up * turns):
-        for j, w in taps(n):
-            for lag in range(-lags, lags + 1):
-                terms += [(j % inputs, i - j, n % size, lag, w * v) for i, v in taps(n + lag)]
-    reach = max((abs(t[1]) for t in terms), default=0)
+    terms = [
+        (j % inputs, i - j, n % size, lags + lag, w * v)
+        for n in range(resize.up * turns)
+        for j, w in taps(n)
+        for lag in range(-lags, lags + 1)
+        for i, v in taps(n + lag)
+    ]
+    table = np.array(terms or np.empty((0, 5)))
+    places = tuple(table[:, k].astype(np.int64) for k in range(4))
+    reach = int(np.abs(places[1]).max(initial=0))
+    return inputs, reach, (places[0], reach + places[1], places[2], places[3]), table[:, 4]
+
+
+def _local_resize(local: Array, resize: AxisResize, axis: int, axes: int) -> Array:
+    inputs, reach, (j, difference, n, lag), weight = _lag_terms(
+        resize, local.shape[axis], local.shape[axes + axis] // 2
+    )
     shape = list(local.shape)
     shape[axis], shape[axes + axis] = inputs, 2 * reach + 1
     _bounded(shape[:axes], shape[axes:])
-    made = np.zeros(shape)
-    target = np.moveaxis(made, (axis, axes + axis), (0, 1))
     source = np.moveaxis(local, (axis, axes + axis), (0, 1))
-    for j, difference, n, lag, weight in terms:
-        target[j, reach + difference] += weight * source[n, lags + lag]
-    return made
+    made = np.zeros((inputs, 2 * reach + 1, *source.shape[2:]))
+    np.add.at(made, (j, difference), weight.reshape(-1, *(1,) * (source.ndim - 2)) * source[n, lag])
+    return np.moveaxis(made, (0, 1), (axis, axes + axis))

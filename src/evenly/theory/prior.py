@@ -112,6 +112,8 @@ class Combination:
         for i, (a, ca) in enumerate(self.terms):
             total += ca * ca * _tile(a.second, cell + cell)
             for b, cb in self.terms[i + 1 :]:
+                if _unrelated(a, b):
+                    continue
                 cross = _tile(_cross(a, b), cell + cell)
                 total += ca * cb * (cross + _swap(cross))
         if self.shift:
@@ -303,30 +305,50 @@ class Moments:
         """
         cell = self.cell
         _bounded(cell)
-        size = prod(cell)
-        here = np.stack(np.unravel_index(np.arange(size), cell), -1)  # (size, axes)
-        matrix = np.zeros((size, size))
-        for tap, position in zip(taps, positions, strict=True):
-            target = np.ravel_multi_index(tuple(((here + position) % cell).T), cell)
-            matrix[np.arange(size), target] += tap
+        axes = len(cell)
+        kernel = np.zeros(cell)
+        np.add.at(kernel, tuple((-positions % np.array(cell)).T), taps)
+        response = np.fft.fftn(kernel)  # y = kernel * x on the torus
 
         def both(value: Combination) -> tuple[Array, Array]:
             mean, second = _tile(value.mean(), cell), _tile(value.second(), cell + cell)
-            flat = matrix @ second.reshape(size, size) @ matrix.T
-            return (matrix @ mean.ravel()).reshape(cell), flat.reshape(cell + cell)
+            spectrum = np.fft.rfftn(second, axes=range(2 * axes))
+            outer = np.multiply.outer(response, response)[(..., slice(0, spectrum.shape[-1]))]
+            filtered = np.fft.irfftn(spectrum * outer, s=second.shape, axes=range(2 * axes))
+            return np.fft.ifftn(np.fft.fftn(mean) * response).real, filtered
+
+        return self._derive(both)
+
+    def take(self, indices: Sequence[NDArray[np.int64] | None]) -> Moments:
+        """Positions of the cell per axis (cropping, padding, decimation); ``None`` keeps an axis."""
+        cell = self.cell
+
+        def picked(array: Array, offset: int) -> Array:
+            for axis, index in enumerate(indices):
+                if index is not None:
+                    array = np.take(array, index, offset + axis)
+            return array
+
+        def both(value: Combination) -> tuple[Array, Array]:
+            mean, second = _tile(value.mean(), cell), _tile(value.second(), cell + cell)
+            return picked(mean, 0), picked(picked(second, 0), len(cell))
 
         return self._derive(both)
 
     def insert_zeros(self, stride: Sequence[int], offset: Sequence[int]) -> Moments:
         """Zeros between the samples: output ``s n + offset`` is input ``n``, the rest is zero."""
         cell = self.cell
-        _bounded([p * s for p, s in zip(cell, stride, strict=True)])
-        matrices = []
-        for size, s, o in zip(cell, stride, offset, strict=True):
-            matrix = np.zeros((size * s, size))
-            matrix[(s * np.arange(size) + o) % (size * s), np.arange(size)] = 1
-            matrices.append(matrix)
-        return self.linear_map(matrices)
+        target = tuple(p * s for p, s in zip(cell, stride, strict=True))
+        _bounded(target)
+        places = [(s * np.arange(c) + o) % (s * c) for c, s, o in zip(cell, stride, offset, strict=True)]
+
+        def both(value: Combination) -> tuple[Array, Array]:
+            mean, second = np.zeros(target), np.zeros(target + target)
+            mean[np.ix_(*places)] = _tile(value.mean(), cell)
+            second[np.ix_(*places, *places)] = _tile(value.second(), cell + cell)
+            return mean, second
+
+        return self._derive(both)
 
     def pixel_shuffle(self, factor: Sequence[int]) -> Moments:
         """Depth to space: the phases come from different, exchangeable channels."""
@@ -620,6 +642,11 @@ def _covariance(a: Combination, b: Combination) -> Array:
 def cell_of(a: Atom, b: Atom) -> tuple[int, ...]:
     """The smallest cell that holds two atoms."""
     return tuple(lcm(x, y) for x, y in zip(a.mean.shape, b.mean.shape, strict=True))
+
+
+def _unrelated(a: Atom, b: Atom) -> bool:
+    """Whether ``E[a b]`` is zero because the two are independent and one of them has no mean."""
+    return not (a.roots & b.roots) and not (a.mean.any() and b.mean.any())
 
 
 def _cross(a: Atom, b: Atom) -> Array:

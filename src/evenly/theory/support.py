@@ -107,26 +107,36 @@ def generated(support: Support) -> Support:
         current = spread
 
 
-def present(gram: NDArray[np.float64], taps: NDArray[np.int64], support: Support) -> Support:
+def present(weight: NDArray[np.float64], taps: NDArray[np.int64], support: Support) -> Support:
     """Where a filter's frequency response does not vanish, among the frequencies of a support.
 
     Args:
-        gram: ``(taps, taps)``: products of the taps' weight matrices, ``sum over channels W[t] W[u]``.
-        taps: ``(taps, axes)``: their positions in samples of the lattice that the support lives on.
+        weight: ``(channel pairs, taps)``.
+        taps: ``(taps, axes)``: positions of the taps, in samples of the lattice that the support lives on.
         support: Frequencies to test.
 
     Returns:
-        The support without the frequencies whose response is below :data:`ZERO` of the response at frequency 0.
+        The support without the frequencies whose response (Frobenius norm over the channels) is below :data:`ZERO` of
+        the response at frequency 0.
     """
-    # ||W(f)||^2 is the Fourier transform of the products' sum over tap pairs of equal distance
+    cell = support.shape
+    axes = tuple(range(1, 1 + len(cell)))
     places = np.asarray(taps, np.int64)
-    lags = (places[:, None] - places[None, :]) % np.array(support.shape)
-    correlation = np.zeros(support.shape)
-    np.add.at(correlation, tuple(np.moveaxis(lags, -1, 0)), gram)
-    power = np.fft.fftn(correlation).real
-    reference = max(float(gram.sum()), 0.0) or float(np.trace(gram))
+    if len(places) ** 2 <= len(weight) * support.size:
+        # ||W(f)||^2 is the Fourier transform of the taps' products summed over tap pairs of equal distance
+        lags = (places[:, None] - places[None, :]) % np.array(cell)
+        correlation = np.zeros(cell)
+        np.add.at(correlation, tuple(np.moveaxis(lags, -1, 0)), weight.T @ weight)
+        power = np.fft.fftn(correlation).real
+    else:
+        folded = np.zeros((len(weight), *cell))
+        np.add.at(folded, (slice(None), *np.moveaxis(places % np.array(cell), -1, 0)), weight)
+        power = (np.abs(np.fft.fftn(folded, axes=axes)) ** 2).sum(0)
+    reference = float(power[(0,) * len(cell)])
+    if reference <= ZERO**2 * float((weight**2).sum()):
+        reference = float((weight**2).sum())
     kept: Support = support & (power > ZERO**2 * reference)
-    kept[(0,) * support.ndim] = True
+    kept[(0,) * len(cell)] = True
     return kept
 
 

@@ -22,7 +22,7 @@ __all__ = [
     "line_periods",
     "pool_matrix",
     "resize_matrix",
-    "slice_matrix",
+    "slice_index",
     "transpose_index",
 ]
 
@@ -79,9 +79,6 @@ def pool_matrix(period: int, kernel: int, stride: int, dilation: int, padding: i
     return matrix
 
 
-def slice_matrix(period: int, start: int, step: int) -> Array:
-    """Positions ``start + step n`` of a cell: ``(P_out, P)``; a crop or a pad is a step of 1 with some start."""
-    index = conv_index(period, 1, abs(step), 1, -start)[:, 0]
-    if step < 0:
-        index = (start + step * np.arange(len(index))) % period
-    return np.eye(period)[index]
+def slice_index(period: int, start: int, step: int) -> NDArray[np.int64]:
+    """Positions ``start + step n`` of a cell, ``(P_out,)``; a crop or a pad is a step of 1 with some start."""
+    return np.asarray((start + step * np.arange(conv_cell(period, abs(step)))) % period)
