@@ -305,6 +305,7 @@ _ARRANGED = {
     "mean squared difference": Case(
         lambda x: F.mse_loss(x, x * 3).reshape(1, 1), ops=("Affine", "Join", "Pointwise", "Reduce")
     ),
+    "number times a vector of one": Case(lambda x: (x.mean() * torch.ones(1, dtype=x.dtype)).reshape(1, 1)),
     "mean of blocks": Case(lambda x: x.reshape(1, 6, 6, 2, 6, 2).mean((3, 5)), ops=("Pool",)),
     "windows without overlap": Case(lambda x: x.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)), ops=("Pool",)),
     "constant matrix": Case(lambda x: (torch.ones(5, 6, dtype=x.dtype) @ x.flatten(2)).reshape(1, 5, 12, 12)),
