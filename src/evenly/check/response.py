@@ -55,6 +55,7 @@ class _Work:
     done: float = 0.0
 
     def spend(self, node: ir.Node, amount: float, values: float) -> None:
+        """Count multiply-adds and numbers made, for all probes."""
         self.done += amount + TOUCH * values
         if self.done > MAX_WORK or values > MAX_VALUES:
             raise _NotKnown(
@@ -67,7 +68,21 @@ Rule = Callable[[ir.Node, list[Array], _Work], Array]
 
 
 def respond(graph: ir.Graph) -> dict[int, Response]:
-    """Evaluate a network on constant inputs; one :class:`Response` per output node."""
+    """Evaluate a network on constant inputs; one :class:`Response` per output node.
+
+    A first pass with no probes at all finds what can be evaluated, and what it costs; the second evaluates only that.
+    """
+    feasible = _evaluate(graph, probes=0, wanted=frozenset(range(len(graph.nodes))))
+    wanted = {o for o in graph.outputs if isinstance(feasible[o], np.ndarray)}
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        if index in wanted:
+            wanted.update(graph.nodes[index].fields)
+    values = _evaluate(graph, probes=PROBES, wanted=frozenset(wanted))
+    return {o: _measure(values[o] if o in wanted else feasible[o], len(graph.nodes[o].sizes)) for o in graph.outputs}
+
+
+def _evaluate(graph: ir.Graph, *, probes: int, wanted: frozenset[int]) -> list[Array | str | None]:
+    """Values of the outputs, or why there are none; the values of other nodes are dropped on the way."""
     born = births(graph)
     readers = [len(r) for r in graph.consumers()]
     values: list[Array | str | None] = [None] * len(graph.nodes)
@@ -75,7 +90,9 @@ def respond(graph: ir.Graph) -> dict[int, Response]:
     work = _Work()
     for index, node in enumerate(graph.nodes):
         if index in born or isinstance(node.op, ir.Input):
-            values[index] = _probes(generator, node)
+            values[index] = _probes(generator, node)[:probes]
+            continue
+        if index not in wanted:
             continue
         incoming = [values[i] for i in node.fields]
         reason = next((v for v in incoming if isinstance(v, str)), None)
@@ -83,7 +100,7 @@ def respond(graph: ir.Graph) -> dict[int, Response]:
             try:
                 with np.errstate(all="ignore"):
                     made = _RULES[type(node.op)](node, [v for v in incoming if isinstance(v, np.ndarray)], work)
-                work.spend(node, 0.0, made.size)
+                work.spend(node, 0.0, PROBES * prod(made.shape[1:]))
                 values[index] = made
             except _NotKnown as error:
                 reason = str(error)
@@ -93,7 +110,7 @@ def respond(graph: ir.Graph) -> dict[int, Response]:
             readers[source] -= 1
             if not readers[source]:
                 values[source] = None
-    return {o: _measure(values[o], len(graph.nodes[o].sizes)) for o in graph.outputs}
+    return values
 
 
 def _probes(generator: np.random.Generator, node: ir.Node) -> Array:
@@ -155,14 +172,16 @@ def _bias(bias: ir.Weight | None, node: ir.Node, axes: int) -> Array | float:
     return 0.0 if bias is None else _weight(bias, node).reshape(-1, *(1,) * axes)
 
 
-def _matmul(weight: Array, x: Array, groups: int) -> Array:
-    """``(C_out, C_in / g)`` times ``(B, C_in, positions)``."""
+def _mix(weight: Array, x: Array, groups: int) -> Array:
+    """``(C_out, C_in / g)`` times ``(C_in, columns)``: one large product."""
     if groups == 1:
-        return np.asarray(np.matmul(weight, x))
-    batch, channels, positions = x.shape
+        return np.asarray(weight @ x)
     grouped = weight.reshape(groups, -1, weight.shape[1])
-    mixed = np.matmul(grouped, x.reshape(batch, groups, channels // groups, positions))
-    return np.asarray(mixed.reshape(batch, -1, positions))
+    return np.asarray(np.matmul(grouped, x.reshape(groups, -1, x.shape[1])).reshape(len(weight), -1))
+
+
+def _channels_first(x: Array) -> Array:
+    return np.ascontiguousarray(x.swapaxes(0, 1))
 
 
 def _conv(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
@@ -179,8 +198,10 @@ def _conv(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     columns = [np.unique(i, axis=1, return_inverse=True) for i in indices]
     after = tuple(len(i) for i in indices)
     combos = prod(c.shape[1] for c, _ in columns)
-    per_tap = op.out_channels * op.in_channels // op.groups * len(x) * prod(after)
-    work.spend(node, per_tap * combos, len(x) * op.out_channels * prod(after))
+    outputs = op.out_channels * PROBES * prod(after)
+    work.spend(node, outputs * (op.in_channels // op.groups) * combos, outputs)
+    if not len(x):
+        return np.zeros((0, op.out_channels, *after))
     if combos == 1:
         taps = op.weight.tap_sum()[None]
     else:
@@ -189,56 +210,57 @@ def _conv(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
             select = np.zeros((weight.shape[2 + axis], unique.shape[1]))
             select[np.arange(len(select)), np.ravel(inverse)] = 1
             weight = np.moveaxis(np.tensordot(weight, select, (2 + axis, 0)), -1, 2 + axis)
-        taps = np.moveaxis(weight.reshape(*weight.shape[:2], -1), -1, 0)
-    y = np.zeros((len(x), op.out_channels, prod(after)))
+        taps = np.ascontiguousarray(np.moveaxis(weight.reshape(*weight.shape[:2], -1), -1, 0))
+    source = _channels_first(x)
+    y = np.zeros((op.out_channels, len(x) * prod(after)))
     for tap, combo in zip(taps, product(*(range(c.shape[1]) for c, _ in columns)), strict=True):
-        read = x
+        read = source
         for axis, ((unique, _), column) in enumerate(zip(columns, combo, strict=True)):
             read = np.take(read, unique[:, column], 2 + axis)
-        y += _matmul(tap, read.reshape(len(x), x.shape[1], -1), op.groups)
-    return np.asarray(y.reshape(len(x), op.out_channels, *after) + _bias(op.bias, node, len(cell)))
+        y += _mix(tap, read.reshape(len(read), -1), op.groups)
+    return np.asarray(y.reshape(op.out_channels, len(x), *after).swapaxes(0, 1) + _bias(op.bias, node, len(cell)))
 
 
 def _conv_transpose(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     op = node.op
     assert isinstance(op, ir.ConvTranspose)
     (x,) = inputs[:1]
-    weight = _weight(op.weight, node)  # (C_in, C_out/g, *k)
+    if op.weight is None or not op.weight.known:
+        raise _NotKnown(f"the weights of {node.name} are not known")
     cell = x.shape[2:]
     after = tuple(c * s for c, s in zip(cell, op.stride, strict=True))
-    work.spend(
-        node,
-        op.out_channels // op.groups * op.in_channels * len(x) * prod(cell) * prod(op.kernel),
-        len(x) * op.out_channels * prod(after),
-    )
+    products = op.out_channels // op.groups * op.in_channels * PROBES * prod(cell) * prod(op.kernel)
+    work.spend(node, products, PROBES * op.out_channels * prod(after))
+    if not len(x):
+        return np.zeros((0, op.out_channels, *after))
+    weight = op.weight.values()  # (C_in, C_out/g, *k)
+    grouped = weight.reshape(op.groups, -1, weight.shape[1], prod(op.kernel))  # (g, C_in/g, C_out/g, taps)
+    taps = np.ascontiguousarray(grouped.transpose(3, 0, 2, 1)).reshape(prod(op.kernel), op.out_channels, -1)
     indices = [
         transpose_index(c, k, s, d, low)
         for c, k, s, d, (low, _) in zip(cell, op.kernel, op.stride, op.dilation, op.padding, strict=True)
     ]
-    y = np.zeros((len(x), op.out_channels, *after))
-    source = x.reshape(len(x), x.shape[1], -1)
-    for tap in product(*(range(k) for k in op.kernel)):
-        kernel = weight[_ALL + tap]  # (C_in, C_out/g)
-        if op.groups > 1:
-            kernel = (
-                kernel.reshape(op.groups, -1, kernel.shape[1]).transpose(0, 2, 1).reshape(-1, len(kernel) // op.groups)
-            )
-        else:
-            kernel = kernel.T
-        written = _matmul(kernel, source, op.groups).reshape(len(x), op.out_channels, *cell)
+    y = np.zeros((op.out_channels, len(x), *after))
+    source = _channels_first(x).reshape(op.in_channels, -1)
+    for kernel, tap in zip(taps, product(*(range(k) for k in op.kernel)), strict=True):
         place = np.ix_(*(i[:, t] for i, t in zip(indices, tap, strict=True)))
-        y[_ALL + place] += written
-    return np.asarray(y + _bias(op.bias, node, len(cell)))
+        y[_ALL + place] += _mix(kernel, source, op.groups).reshape(op.out_channels, len(x), *cell)
+    return np.asarray(y.swapaxes(0, 1) + _bias(op.bias, node, len(cell)))
 
 
 def _linear(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     op = node.op
     assert isinstance(op, ir.Linear)
     (x,) = inputs[:1]
-    positions = x.reshape(len(x), x.shape[1], -1)
-    work.spend(node, op.out_channels * positions.size, op.out_channels * len(x) * positions.shape[2])
-    y = np.matmul(_weight(op.weight, node), positions).reshape(len(x), op.out_channels, *x.shape[2:])
-    return np.asarray(y + _bias(op.bias, node, x.ndim - 2))
+    outputs = op.out_channels * PROBES * prod(x.shape[2:])
+    work.spend(node, outputs * op.in_channels, outputs)
+    if op.weight is None or not op.weight.known:
+        raise _NotKnown(f"the weights of {node.name} are not known")
+    if not len(x):
+        return np.zeros((0, op.out_channels, *x.shape[2:]))
+    y = _mix(op.weight.values(), _channels_first(x).reshape(op.in_channels, -1), 1)
+    shaped = y.reshape(op.out_channels, len(x), *x.shape[2:]).swapaxes(0, 1)
+    return np.asarray(shaped + _bias(op.bias, node, x.ndim - 2))
 
 
 def _matrices(x: Array, matrices: Sequence[Array | None]) -> Array:
@@ -252,7 +274,8 @@ def _resize(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     assert isinstance(node.op, ir.Resize)
     x = inputs[0]
     for r, c in zip(node.op.axes, x.shape[2:], strict=True):
-        work.spend(node, 0, x.size * lcm(c, r.down) // r.down * r.up / c if c > 1 else x.size)
+        grown = lcm(c, r.down) // r.down * r.up / c if c > 1 else 1.0
+        work.spend(node, 0, PROBES * prod(x.shape[1:]) * grown)
     return _matrices(
         x, [None if c == 1 else resize_matrix(r, c) for r, c in zip(node.op.axes, x.shape[2:], strict=True)]
     )
@@ -282,7 +305,7 @@ def _pixel_shuffle(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     assert isinstance(node.op, ir.PixelShuffle)
     (x,), factor = inputs, node.op.factor
     axes = len(factor)
-    shaped = x.reshape(len(x), -1, *factor, *x.shape[2:])
+    shaped = x.reshape(len(x), node.channels, *factor, *x.shape[2:])
     order = [0, 1, *(place for a in range(axes) for place in (2 + axes + a, 2 + a))]
     return shaped.transpose(order).reshape(
         len(x), shaped.shape[1], *(c * r for c, r in zip(x.shape[2:], factor, strict=True))
@@ -297,7 +320,7 @@ def _pixel_unshuffle(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     split = [n for c, r in zip(x.shape[2:], factor, strict=True) for n in (c // r, r)]
     shaped = x.reshape(*x.shape[:2], *split)
     order = [0, 1, *(3 + 2 * a for a in range(axes)), *(2 + 2 * a for a in range(axes))]
-    return shaped.transpose(order).reshape(len(x), -1, *split[::2])
+    return shaped.transpose(order).reshape(len(x), node.channels, *split[::2])
 
 
 def _unfold(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
@@ -316,7 +339,7 @@ def _unfold(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
             read = np.take(read, index[:, t], 2 + axis)
         blocks.append(read)
     stacked = np.stack(blocks, 2)  # (B, C, taps, *cell)
-    return stacked.reshape(len(x), -1, *stacked.shape[3:])
+    return stacked.reshape(len(x), node.channels, *stacked.shape[3:])
 
 
 def _fold(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
@@ -446,7 +469,7 @@ def _normalize(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     if op.kind == "instance":
         centred = x - x.mean(axes, keepdims=True)
         return np.asarray(centred / np.sqrt((centred**2).mean(axes, keepdims=True) + op.eps) * scale + shift)
-    grouped = x.reshape(len(x), op.groups, -1, *x.shape[2:])
+    grouped = x.reshape(len(x), op.groups, x.shape[1] // op.groups, *x.shape[2:])
     made = _STATISTICS[op.kind](grouped, op.eps).reshape(x.shape)
     return np.asarray(made * scale + shift)
 
@@ -483,7 +506,8 @@ def _attention(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     if op.biased or op.windowed or query.ndim != 2 + axes:
         raise _NotKnown(f"attention with a mask, a bias or windows over a periodic field at {node.name}")
     q, k, v = (_heads(a, op.heads) for a in (query, key, value))
-    work.spend(node, 2 * q.size * k.shape[-1], len(q) * op.heads * q.shape[-1] * k.shape[-1])
+    pairs = PROBES * op.heads * q.shape[-1] * k.shape[-1]
+    work.spend(node, 2 * pairs * q.shape[-2], pairs)
     scores = op.scale * np.matmul(q.swapaxes(-1, -2), k)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
@@ -492,7 +516,7 @@ def _attention(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
 
 
 def _heads(x: Array, heads: int) -> Array:
-    return x.reshape(len(x), heads, x.shape[1] // heads, -1)
+    return x.reshape(len(x), heads, x.shape[1] // heads, prod(x.shape[2:]))
 
 
 def _warp(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
