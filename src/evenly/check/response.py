@@ -52,6 +52,7 @@ class _NotKnown(Exception):  # noqa: N818 - control flow inside this module
 
 @dataclass
 class _Work:
+    probes: int
     done: float = 0.0
 
     def spend(self, node: ir.Node, amount: float, values: float) -> None:
@@ -87,7 +88,7 @@ def _evaluate(graph: ir.Graph, *, probes: int, wanted: frozenset[int]) -> list[A
     readers = [len(r) for r in graph.consumers()]
     values: list[Array | str | None] = [None] * len(graph.nodes)
     generator = np.random.default_rng(0)
-    work = _Work()
+    work = _Work(probes)
     for index, node in enumerate(graph.nodes):
         if index in born or isinstance(node.op, ir.Input):
             values[index] = _probes(generator, node)[:probes]
@@ -543,7 +544,7 @@ def _source(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     op = node.op
     assert isinstance(op, ir.Source)
     if op.kind == "noise":
-        return np.zeros((PROBES, node.channels, *(1,) * len(node.sizes)))
+        return np.zeros((work.probes, node.channels, *(1,) * len(node.sizes)))
     raise _NotKnown(f"{node.name} varies over the lattice without a period")
 
 
