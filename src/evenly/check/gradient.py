@@ -478,6 +478,15 @@ def _send_support(node: ir.Node, source: ir.Node, place: int, support: Support |
     op = node.op
     if isinstance(op, ir.Unknown) and op.spatial and (source.sizes or node.sizes):
         return f"{op.operator} at {node.name} is not analysed"
+    if isinstance(op, ir.Attention) and op.windowed and op.biased:
+        if place != 2:
+            return None
+        if not op.window:
+            return f"{node.name} attends inside scattered blocks with a bias per position"
+        blocks = sp.combine([support, sp.everything(op.window)])
+        if prod(blocks.shape) > sp.MAX_CELL:
+            return f"the gradient's period cell at {node.name} is too large"
+        return sp.generated(blocks)
     if isinstance(op, ir.Warp | ir.Attention | ir.Reduce | ir.Flatten | ir.Birth | ir.Unknown) or not axes:
         if isinstance(op, ir.Warp) and place == 0:
             return f"{node.name} reads positions that depend on the data"

@@ -1152,11 +1152,14 @@ class Builder:
         windowed = any(d.axis for dim in q.dims[:-2] for d in dim.digits) or any(
             d.size != self._sizes(q)[d.kind] for d in q.dims[-2].axes
         )
+        contiguous = windowed and all(d.stride == 1 for d in q.dims[-2].axes)
+        axes = range(len(self._sizes(q))) if contiguous else ()
+        window = tuple(prod(d.size for d in q.dims[-2].axes if d.kind == axis) for axis in axes)
         cross = self._sizes(q) != self._sizes(k)
         c_v = v.shape[-1]
         groups_v = prod(d.size for d in self._channel_digits(v, [last]))
         channels = heads * c_v if heads >= groups_v else groups_v * c_v
-        op = ir.Attention(max(heads, groups_v), scale, biased, windowed, cross)
+        op = ir.Attention(max(heads, groups_v), scale, biased, windowed, window, cross)
         node = self._emit(name, op, (q.node, k.node, v.node), channels, self._sizes(q))
         del placed
         per = self._channels(q) // heads

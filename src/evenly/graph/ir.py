@@ -405,6 +405,7 @@ class Attention(Op):
         scale: Factor of the scores.
         biased: Whether a mask or a position bias is added to the scores.
         windowed: Whether positions attend inside blocks only (windows, rows, neighbourhoods).
+        window: Size of those blocks per axis where they are contiguous, else empty.
         cross: Whether keys and values live on another lattice than the queries.
     """
 
@@ -412,6 +413,7 @@ class Attention(Op):
     scale: float
     biased: bool = False
     windowed: bool = False
+    window: Axes = ()
     cross: bool = False
 
 
