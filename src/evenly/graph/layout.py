@@ -9,7 +9,7 @@ and joins digits, transposing moves them, and neither touches a value.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
@@ -26,6 +26,7 @@ __all__ = [
     "joined",
     "refined",
     "regrouped",
+    "rescaled",
 ]
 
 BATCH, CHANNEL, SPREAD, KEY, QUERY = -1, -2, -3, -4, -5
@@ -73,6 +74,11 @@ class Dim:
     before: int = 0
     after: int = 0
 
+    @classmethod
+    def through(cls, kind: int, size: int, stride: int = 1) -> Dim:
+        """A dimension of one digit; of none if its size is 1 and it is no axis."""
+        return cls(joined([Digit(kind, size, stride)]))
+
     @property
     def size(self) -> int:
         """Number of entries."""
@@ -111,6 +117,14 @@ def joined(digits: Iterable[Digit]) -> tuple[Digit, ...]:
     if prod(d.size for d in result) > 1:
         result = [d for d in result if d.size > 1]
     return tuple(result)
+
+
+def rescaled(dim: Dim, old: int, new: int) -> Dim:
+    """The dimension of a layer's output whose groups of ``old`` channels became groups of ``new`` ones."""
+    return replace(
+        dim,
+        digits=tuple(replace(d, stride=d.stride // old * new) if d.kind == CHANNEL else d for d in dim.digits),
+    )
 
 
 def cut(digits: Sequence[Digit], sizes: Sequence[int]) -> list[tuple[Digit, ...]]:
