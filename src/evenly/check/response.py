@@ -52,7 +52,7 @@ class _NotKnown(Exception):  # noqa: N818 - control flow inside this module
 
 @dataclass
 class _Work:
-    probes: int
+    probes: int = PROBES
     done: float = 0.0
 
     def spend(self, node: ir.Node, amount: float, values: float) -> None:
