@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evenly.errors import ParameterError
-from evenly.theory.phases import dc_gains, image_rejection, ripple, subpixel_gains
+from evenly.theory.phases import dc_gains, degrees_of_freedom, image_rejection, ripple, subpixel_gains
 from reference import conv, conv_transpose, pixel_shuffle
 
 SEED = st.integers(0, 2**32 - 1)
@@ -127,3 +127,36 @@ def test_shapes_that_do_not_fit() -> None:
         subpixel_gains(np.zeros((3, 1, 3)), (2,))
     with pytest.raises(ParameterError, match="image rejection"):
         image_rejection(np.zeros((1, 1, 3, 3)), 2)
+
+
+@given(
+    k=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    s=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    d=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+def test_degrees_of_freedom_are_ranks(k: tuple[int, int], s: tuple[int, int], d: tuple[int, int]) -> None:
+    found = degrees_of_freedom(k, s, d)
+    gains = np.zeros((prod(s), prod(k)))
+    for column, tap in enumerate(product(*map(range, k))):
+        row = np.ravel_multi_index(tuple(e * t % n for t, n, e in zip(tap, s, d, strict=True)), s)
+        gains[row, column] = 1
+    assert found.free == prod(k)
+    assert found.balanced == prod(k) - np.linalg.matrix_rank(gains - gains.mean(0))
+    if d == (1, 1) and all(a >= b for a, b in zip(k, s, strict=True)):
+        small = tuple(a - b + 1 for a, b in zip(k, s, strict=True))
+        folds = []
+        for place in product(*map(range, small)):
+            kernel = np.zeros(k)
+            kernel[tuple(slice(p, p + n) for p, n in zip(place, s, strict=True))] = 1
+            folds.append(kernel.ravel())
+            assert np.ptp(gains @ kernel.ravel()) == 0  # a resize-convolution is balanced
+        assert found.resize == np.linalg.matrix_rank(np.array(folds))
+
+
+def test_degrees_of_freedom_of_the_theory() -> None:
+    in_two = degrees_of_freedom((4, 4), (2, 2))
+    assert (in_two.free, in_two.balanced, in_two.resize) == (16, 13, 9)
+    in_one = degrees_of_freedom((5,), (2,))
+    assert in_one.balanced == in_one.resize == 4
+    with pytest.raises(ParameterError, match="stride"):
+        degrees_of_freedom((3,), (0,))

@@ -10,14 +10,16 @@ multiple of ``1/s``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenly.errors import ParameterError
+from evenly.theory.overlap import overlap_counts
 
-__all__ = ["dc_gains", "image_rejection", "ripple", "subpixel_gains"]
+__all__ = ["Freedom", "dc_gains", "degrees_of_freedom", "image_rejection", "ripple", "subpixel_gains"]
 
 Array = NDArray[np.float64]
 
@@ -49,6 +51,43 @@ def dc_gains(weight: NDArray[np.floating], stride: Sequence[int], dilation: Sequ
         select[np.arange(k), (d * np.arange(k)) % s] = 1
         gains = np.moveaxis(np.tensordot(gains, select, axes=(2 + axis, 0)), -1, 2 + axis)
     return np.moveaxis(gains.reshape(*gains.shape[:2], -1), -1, 0)  # (phases, C_in, C_out/g)
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """Degrees of freedom of a transposed convolution's kernel, per pair of channels.
+
+    Attributes:
+        free: Any kernel.
+        balanced: Kernels that keep constants constant.
+        resize: Kernels of a nearest-neighbour resize followed by a convolution; 0 where none has this size.
+    """
+
+    free: int
+    balanced: int
+    resize: int
+
+
+def degrees_of_freedom(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int] | None = None) -> Freedom:
+    """How much avoiding artifacts restricts a kernel (Odena et al. 2016, on the capacity of resize-convolution).
+
+    Equal DC gains take one equation less than there are phases; a phase without taps forces all gains to zero. In 1-D
+    the balanced kernels are exactly the resize-convolutions, in n-D they are a larger family.
+
+    Args:
+        kernel: Kernel size per axis.
+        stride: Stride per axis.
+        dilation: Dilation per axis, 1 by default.
+
+    Raises:
+        ParameterError: If a parameter is below 1.
+    """
+    dilation = dilation or (1,) * len(kernel)
+    written = prod(int((overlap_counts(k, s, d) > 0).sum()) for k, s, d in zip(kernel, stride, dilation, strict=True))
+    phases, free = prod(stride), prod(kernel)
+    fits = all(d == 1 or s == 1 for s, d in zip(stride, dilation, strict=True))
+    resize = prod(max(k - s + 1, 0) for k, s in zip(kernel, stride, strict=True)) if fits else 0
+    return Freedom(free, free - (phases - 1 if written == phases else written), resize)
 
 
 def subpixel_gains(weight: NDArray[np.floating], factor: Sequence[int], groups: int = 1) -> Array:
