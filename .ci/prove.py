@@ -1,7 +1,8 @@
 """Run every proof in full, one test file after the other, and write the result table docs/proof.md.
 
-Resumable: a test file that passed is not run again as long as neither the package nor the tests have changed. Results
-are kept under .prove/. Exits with 1 if any file fails.
+Resumable: a test file that passed is not run again as long as neither the package, nor what the tests share, nor the
+file itself has changed. Results are kept under .prove/, and the table is written after every file, with what is still
+to be run. Exits with 1 if any file fails.
 
 Usage: python .ci/prove.py [part of a test file's name ...]
 """
@@ -24,24 +25,39 @@ KEPT = ROOT / ".prove"
 TABLE = ROOT / "docs" / "proof.md"
 
 
-def digest() -> str:
-    """One hash over everything that a proof depends on."""
+def digest(proof: Path) -> str:
+    """One hash over everything that a proof depends on: all code but the other test files."""
     total = hashlib.sha256()
     for folder in ("src", "tests", "examples"):
         for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.name.startswith("test_") and path != proof:
+                continue
             total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()
 
 
-def prove(path: Path, state: str) -> dict[str, object]:
+def label(path: Path) -> str:
+    """The test file's name in the table."""
+    return path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+
+
+def earlier(path: Path) -> dict[str, object] | None:
+    """The result of an earlier run that still counts."""
+    stamp = KEPT / (label(path).replace("/", ".") + ".json")
+    if not stamp.is_file():
+        return None
+    kept: dict[str, object] = json.loads(stamp.read_text(encoding="utf-8"))
+    return kept if kept.get("state") == digest(path) else None
+
+
+def prove(path: Path) -> dict[str, object]:
     """The result of one test file, from an earlier run if nothing has changed."""
-    name = path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+    name, state = label(path), digest(path)
     stamp = KEPT / (name.replace("/", ".") + ".json")
-    if stamp.is_file():
-        kept: dict[str, object] = json.loads(stamp.read_text(encoding="utf-8"))
-        if kept.get("state") == state:
-            print(f"{name}: passed before")
-            return kept
+    kept = earlier(path)
+    if kept is not None:
+        print(f"{name}: passed before")
+        return kept
     print(f"{name}: running", flush=True)
     junit = stamp.with_suffix(".xml")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", str(path)]
@@ -56,7 +72,7 @@ def prove(path: Path, state: str) -> dict[str, object]:
     return result
 
 
-def table(results: list[dict[str, object]]) -> str:
+def table(files: list[Path], results: dict[Path, dict[str, object]]) -> str:
     """docs/proof.md."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "onnx", "onnxruntime"))
     lines = [
@@ -70,7 +86,11 @@ def table(results: list[dict[str, object]]) -> str:
         "| proof | tests | failed | skipped | seconds | result |",
         "|---|---:|---:|---:|---:|---|",
     ]
-    for r in results:
+    for path in files:
+        r = results.get(path)
+        if r is None:
+            lines.append(f"| `{label(path)}` | | | | | not run yet |")
+            continue
         failed = int(str(r["failures"])) + int(str(r["errors"]))
         verdict = "passed" if r["passed"] else "FAILED"
         lines.append(f"| `{r['name']}` | {r['tests']} | {failed} | {r['skipped']} | {r['seconds']} | {verdict} |")
@@ -78,19 +98,17 @@ def table(results: list[dict[str, object]]) -> str:
 
 
 def main() -> int:
-    """Run what is asked for; the table is written only when everything was."""
+    """Run what is asked for, and keep the table up to date."""
     wanted = sys.argv[1:]
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     chosen = [f for f in files if not wanted or any(w in f.as_posix() for w in wanted)]
     KEPT.mkdir(exist_ok=True)
-    state = digest()
-    results = [prove(path, state) for path in chosen]
-    if not wanted:
-        TABLE.write_text(table(results), encoding="utf-8")
-    failed = [str(r["name"]) for r in results if not r["passed"]]
-    print(
-        f"{len(results) - len(failed)} of {len(results)} passed" + (f"; failed: {', '.join(failed)}" if failed else "")
-    )
+    results = {path: kept for path in files if (kept := earlier(path)) is not None}
+    for path in chosen:
+        results[path] = prove(path)
+        TABLE.write_text(table(files, results), encoding="utf-8")
+    failed = [label(path) for path in chosen if not results[path]["passed"]]
+    print(f"{len(chosen) - len(failed)} of {len(chosen)} passed" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
 
