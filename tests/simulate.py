@@ -403,11 +403,10 @@ def simulate_forward(
         given = tuple(_colour(x, colours, channel_axis if x.dim() > 2 else 1, generator) for x in inputs)
         with _Unit(torus=borders == "torus", cut=True, norms=norms):
             outputs = _tensors(network(*given))
-        fields.append(outputs[output].detach().numpy())
-    sizes = fields[0].shape[2:]
-    limit = tuple(sizes) if bound is None else tuple(_axes(bound, len(sizes)))
-    if borders == "canvas":
-        fields = [_middle(f, limit) for f in fields]
+        field = outputs[output].detach().numpy()
+        sizes = field.shape[2:]
+        limit = tuple(sizes) if bound is None else tuple(_axes(bound, len(sizes)))
+        fields.append(_middle(field, limit).copy() if borders == "canvas" else field)
     periods = [
         math.lcm(*(_period(f, 2 + axis, limit[axis], borders, tolerance) for f in fields)) for axis in range(len(sizes))
     ]

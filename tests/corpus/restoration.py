@@ -117,6 +117,7 @@ def edsr(width: float, stages: int) -> nn.Module:
     return Edsr()
 
 
+OFFSET = "the mean colour is an offset, zero like every bias before training: a file cannot tell the two apart"
 EDSR = "Lim et al. 2017 (arXiv 1707.02921), section 3.3 and table 1: baseline with 16 blocks of 64 channels"
 
 
@@ -125,6 +126,8 @@ EDSR = "Lim et al. 2017 (arXiv 1707.02921), section 3.3 and table 1: baseline wi
     inputs=image(12),
     source=EDSR + ", x2",
     period=(2,),
+    simulate={"zero": ("mean",)},
+    notes=OFFSET,
     gradient_period=(1,),
     rules="EV105",
     forbidden="EV101 EV102",
@@ -138,6 +141,8 @@ def edsr_x2(width: float) -> nn.Module:
     inputs=image(12),
     source=EDSR + ", x4 in two stages without activation between them",
     period=(4,),
+    simulate={"zero": ("mean",)},
+    notes=OFFSET,
     gradient_period=(1,),
     rules="EV105",
     forbidden="EV101 EV102",
