@@ -281,11 +281,8 @@ def _affine(node: ir.Node, inputs: list[Moments]) -> Moments:
     assert isinstance(op, ir.Affine)
 
     def number(value: ir.Weight | float | None, default: float) -> float:
-        if isinstance(value, ir.Weight):
-            if not _fixed(value):
-                return default  # trained: at its neutral value before training
-            return float(np.sqrt(np.mean(value.values() ** 2)))
-        return default if value is None else float(value)
+        # one number per channel is a bias or a trained scale, neutral before training; files cannot tell a constant apart
+        return default if value is None or isinstance(value, ir.Weight) else float(value)
 
     return inputs[0].affine(number(op.scale, 1.0), number(op.shift, 0.0))
 
