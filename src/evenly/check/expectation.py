@@ -281,7 +281,7 @@ def _affine(node: ir.Node, inputs: list[Moments]) -> Moments:
     assert isinstance(op, ir.Affine)
 
     def number(value: ir.Weight | float | None, default: float) -> float:
-        # one number per channel is a bias or a trained scale, neutral before training: files cannot tell constants apart
+        # one number per channel is a bias or a trained scale, neutral before training: files tell no constants apart
         return default if value is None or isinstance(value, ir.Weight) else float(value)
 
     return inputs[0].affine(number(op.scale, 1.0), number(op.shift, 0.0))
