@@ -10,7 +10,8 @@ pixels) with random weights. Three questions, each with a target:
 * Does the whole process ``evenly check decoder.onnx``, interpreter and weights included, take less than 3 seconds?
 
 Repetitions of what is compared are interleaved, so that a disturbance meets all alike; median and minimum are given.
-Targets are judged by the median, the growth by the minima, which disturbances do not reach.
+Targets are judged by the median: a processor's clock now and then lets a single run be a quarter faster than all
+others, so that the minimum is a matter of luck.
 """
 
 from __future__ import annotations
@@ -173,24 +174,25 @@ def against_resolution(network: nn.Module, repeats: int) -> list[str]:
         graphs[pixels] = read(network, pixels // SCALE)
         reading[pixels] = time.perf_counter() - start
     times = interleaved({str(p): (lambda g=graphs[p]: analyse(g)) for p in PIXELS}, repeats)
-    base = min(t.least for t in times.values())
-    growth = max(t.least for t in times.values()) / base
+    median = min(t.median for t in times.values())
+    least = min(t.least for t in times.values())
+    growth = max(t.median for t in times.values()) / median
     rows = [
-        f"| {p} | {times[str(p)].median:.3f} | {times[str(p)].least:.3f} | {times[str(p)].least / base:.2f} |"
-        f" {reading[p]:.2f} |"
-        for p in PIXELS
+        f"| {p} | {t.median:.3f} | {t.median / median:.2f} | {t.least:.3f} | {t.least / least:.2f} | {reading[p]:.2f} |"
+        for p, t in ((p, times[str(p)]) for p in PIXELS)
     ]
     return [
         "## Growth with the declared resolution",
         "",
-        f"Target: the largest minimum within {GROWTH} of the smallest. Reading is by `torch.export` on fake tensors,"
+        f"Target: the largest median within {GROWTH} of the smallest. Reading is by `torch.export` on fake tensors,"
         " once each.",
         "",
-        "| output (pixels) | analysis, median (s) | analysis, minimum (s) | ratio to the smallest | reading (s) |",
-        "|---:|---:|---:|---:|---:|",
+        "| output (pixels) | analysis, median (s) | ratio to the smallest | minimum (s) | ratio to the smallest |"
+        " reading (s) |",
+        "|---:|---:|---:|---:|---:|---:|",
         *rows,
         "",
-        f"Largest ratio {growth:.2f}; target met: {met(growth <= GROWTH)}.",
+        f"Largest ratio of medians {growth:.2f}; target met: {met(growth <= GROWTH)}.",
         "",
     ]
 
@@ -228,7 +230,7 @@ def machine() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of the slow measurements; quick ones get more")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of the forward pass; what is quick gets more")
     parser.add_argument("--out", type=Path, default=HERE / "check.md", help="the table")
     options = parser.parse_args(argv)
     if options.repeats < 1:
@@ -246,9 +248,9 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "decoder.onnx"
         export(network, path)
-        lines += process(path, 2 * options.repeats + 1)
+        lines += process(path, 3 * options.repeats)
     lines += against_forward(network, options.repeats)
-    lines += against_resolution(network, 2 * options.repeats + 1)
+    lines += against_resolution(network, 7 * options.repeats)
     new = options.out.with_name(f".{options.out.name}.new")
     new.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     new.replace(options.out)
