@@ -26,7 +26,7 @@ TABLE = ROOT / "docs" / "proof.md"
 
 
 def digest(proof: Path) -> str:
-    """One hash over everything that a proof depends on: the package, the examples, and what the file names of tests/."""
+    """One hash over what a proof depends on: the package, the examples, and what it names of the tests."""
     total = hashlib.sha256()
     text = proof.read_text(encoding="utf-8")
     for folder in ("src", "tests", "examples"):
