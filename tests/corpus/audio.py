@@ -238,7 +238,7 @@ class BigVGAN(nn.Module):
     forbidden="EV101 EV102",
     simulate={"head": "conv_post"},
     onnx=False,
-    notes="torch.onnx.export merges the three activations that filter the same signal by the same filter: fewer layers.",
+    notes="torch.onnx.export merges activations that filter the same signal by the same filter: fewer layers.",
 )
 def _bigvgan_base(width: float) -> nn.Module:
     return BigVGAN(scaled(512, width, 16), (8, 8, 2, 2), (16, 16, 4, 4))
