@@ -200,6 +200,17 @@ def phases_agree(predicted: np.ndarray, seen: np.ndarray, error: np.ndarray) -> 
     assert np.sqrt(np.mean(deviation**2)) < 2 * np.sqrt(np.mean(allowed**2)) + 0.02
 
 
+@pytest.mark.parametrize("wrong", ["even", "shifted", "a layer less"])
+def test_phases_that_do_not_agree_are_found(wrong: str) -> None:
+    counts = np.outer([1.0, 2.0], [1.0, 2.0])
+    seen = np.random.default_rng(0).normal(np.tile(counts, (2, 2)), 0.1)
+    error = np.full_like(seen, 0.1)
+    phases_agree(counts, seen, error)
+    predicted = {"even": np.ones((2, 2)), "shifted": np.roll(counts, 1, 0), "a layer less": counts**0.5}[wrong]
+    with pytest.raises(AssertionError):
+        phases_agree(predicted, seen, error)
+
+
 @pytest.mark.parametrize("name", [n for n in SIMULATED if CASES[n].simulate is not None and CASES[n].prior])
 def test_simulated_variance_and_energy(name: str) -> None:
     """Wide enough for the closed form, which is that of infinitely wide layers, and for its error bars."""
