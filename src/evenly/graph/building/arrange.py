@@ -246,9 +246,9 @@ class Arranging(Resampling):
 
     def _beside(self, values: Sequence[Value], dim: int, shape: Shape, name: str) -> Value:
         """Concatenation along positions: padding that is written out, or extra tokens; nothing else is a field."""
-        padded = self._written_padding(values, dim, shape, name)
-        if padded is not None:
-            return padded
+        written = self._written_roll(values, dim, shape, name) or self._written_padding(values, dim, shape, name)
+        if written is not None:
+            return written
         fields = [i for i, v in enumerate(values) if not v.is_constant and v.dims[dim].axes]
         if len(fields) != 1:
             raise RefusedError("it puts fields side by side")
@@ -271,6 +271,38 @@ class Arranging(Resampling):
             node = self._emit(name, ir.Pointwise("identity"), (node,), self._channels(core), self._sizes(core))
             self._keep_origin(node, core.node)
         return replace(core, node=node, shape=shape, dims=exchanged(core.dims, dim, kept))
+
+    def _written_roll(self, values: Sequence[Value], dim: int, shape: Shape, name: str) -> Value | None:
+        """``cat([x[k:], x[:k]])``: a cyclic shift, as exporters write it."""
+        if len(values) != 2 or any(v.is_constant or v.scores is not None for v in values):
+            return None
+        nodes = [self.nodes[v.node] for v in values]
+        digits = values[0].dims[dim].digits
+        if len(digits) != 1 or not values[0].dims[dim].plain or digits[0].kind < 0:
+            return None
+        axis = digits[0].kind
+        back, front = nodes
+        if not (isinstance(back.op, ir.Slice) and isinstance(front.op, ir.Slice) and back.inputs == front.inputs):
+            return None
+        whole = self.nodes[back.inputs[0]]
+        only_here = all(
+            step == 1 and (a == axis or (start == 0 and size == full))
+            for node in nodes
+            for a, (start, step, size, full) in enumerate(
+                zip(node.op.start, node.op.step, node.sizes, whole.sizes, strict=True)  # type: ignore[attr-defined]
+            )
+        )
+        cut = back.op.start[axis]
+        if not only_here or (front.op.start[axis], front.sizes[axis], back.sizes[axis]) != (
+            0,
+            cut,
+            whole.sizes[axis] - cut,
+        ):
+            return None
+        total = replace(digits[0], size=whole.sizes[axis])
+        dims = exchanged(values[0].dims, dim, Dim((total,)))
+        x = replace(values[0], node=back.inputs[0], shape=shape, dims=dims)
+        return self.roll(x, [-cut], [dim], name=name)
 
     def _written_padding(self, values: Sequence[Value], dim: int, shape: Shape, name: str) -> Value | None:
         """``cat([x[-p:], x, x[:p]])`` and its kin, and zeros beside a field."""
