@@ -274,16 +274,17 @@ def verdicts(found: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def numbers(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers without their names.
+    """The layers without their names, less what exporters write in other ways.
 
-    Paddings are added to the convolution that follows, as the exporter's optimiser does; it also writes adaptive
-    pooling to the size that the field has already as an average over one position, which is left out.
+    Paddings are added to the convolution that follows, as the exporter's optimiser does. Left out: adaptive pooling to
+    the size that the field has already, an average over one position there; rolls, one axis at a time there; slices,
+    which it shares.
     """
     left_out = ("name", "note", "removed_by")
     result, pending = [], None
     for layer in found["layers"]:
         if layer["op"] == "pad":
-            pending = layer["padding"]
+            pending = layer["padding"] if np.sum(pairs(layer["padding"])) else pending
             continue
         if nothing(layer):
             continue
@@ -298,7 +299,8 @@ def numbers(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def nothing(layer: dict[str, Any]) -> bool:
-    return layer["op"] == "average_pool" and set(layer["kernel"]) == set(layer["stride"]) == {1}
+    pooled = layer["op"] == "average_pool" and set(layer["kernel"]) == set(layer["stride"]) == {1}
+    return pooled or layer["op"] == "slice"
 
 
 def pairs(padding: list[Any]) -> list[list[int]]:
