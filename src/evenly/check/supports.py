@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import lcm, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,9 +150,7 @@ def _join(state: _Pass, index: int, node: ir.Node, inputs: list[Support]) -> Sup
     """Union, with lattice-free inputs spread as constants."""
     axes = len(node.sizes)
     spread = [s if s.ndim == axes else _spread(s, axes) for s in inputs]
-    for sizes in zip(*(s.shape for s in spread), strict=True):
-        _bounded([int(np.lcm.reduce(sizes))], node)
-    _bounded([int(np.lcm.reduce(sizes)) for sizes in zip(*(s.shape for s in spread), strict=True)] or [1], node)
+    _bounded([lcm(*sizes) for sizes in zip(*(s.shape for s in spread), strict=True)], node)
     return sp.combine(spread)
 
 
