@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -223,6 +224,100 @@ def test_gradient_of_inputs() -> None:
     net.conv(4, 1, 2)
     found = analyse(net.graph()).inputs[0]
     assert (found.gradient_unevenness, found.dead_fraction) == (float("inf"), 0.75)
+
+
+def modulated(net: Net, field: int, style: int) -> int:
+    """A 3x3 convolution of ``field`` whose weights are a parameter times a style without lattice."""
+    taps = net.add(ir.Source("position"), 4, (4, 3, 3), (), "kernel")
+    spread = net.add(ir.Broadcast((0, 1, 2)), 4, (4, 3, 3), (style,))
+    weights = net.join("mul", taps, spread)
+    unknown = ir.Weight("computed", (4, 4, 3, 3))
+    op = ir.Conv((3, 3), (1, 1), ((1, 1),) * 2, (1, 1), 1, 4, 4, "replicate", unknown)
+    return net.add(op, 4, net.nodes[field].sizes, (field, weights), "modulated")
+
+
+def test_the_gradient_through_computed_weights_is_not_computed() -> None:
+    net = Net(4, ())
+    modulated(net, net.add(ir.Source("constant"), 4, (8, 8), (), "start"), 0)
+    found = analyse(net.graph()).inputs[0]
+    assert found.gradient_period == 1, "a value without lattice has no period"
+    assert found.gradient_unevenness is None
+    assert found.dead_fraction is None
+    assert found.not_computed == (
+        "the size of the gradient, which has no positions to be uneven over (modulated: no law for the gradient "
+        "through weights that are computed from the input)",
+    )
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_what_is_not_computed_taints_all_that_comes_before(direct: bool) -> None:
+    """A style from a picture, with or without a second way that is understood."""
+    net = Net(4, (16, 16))
+    net.conv(4, 3, 2)
+    style = net.add(ir.Reduce((0, 1), "mean"), 4, ())
+    other = net.input(4, (16, 16))
+    field = net.join("add", 0, other) if direct else other
+    modulated(net, field, style)
+    first, second = analyse(net.graph()).inputs
+    assert first.gradient_period == 2, "the mean's gradient is even, the strided convolution before it is not"
+    assert first.gradient_unevenness is None
+    assert first.dead_fraction is None
+    assert any("weights that are computed from the input" in reason for reason in first.not_computed)
+    assert (second.gradient_period, second.gradient_unevenness, second.not_computed) == (1, 1, ())
+
+
+def test_nothing_flows_back_from_nowhere() -> None:
+    net = Net(4, (8, 8))
+    net.input(4, (8, 8))
+    net.conv(4, 3)
+    unused = analyse(net.graph()).inputs[0]
+    assert (unused.gradient_period, unused.gradient_unevenness) == (1, None)
+    assert unused.not_computed == ("no output depends on it through anything differentiable",)
+
+
+def test_scores_of_attention_count_only_where_nothing_else_flows() -> None:
+    net = Net(4, (8, 8))
+    value = net.input(4, (8, 8))
+    net.add(ir.Attention(1, 0.5), 4, (8, 8), (0, 0, value), "attention")
+    query, kept = analyse(net.graph()).inputs
+    assert query.gradient_period is None
+    assert query.not_computed == ("attention: no law for the gradient through the scores of attention",)
+    assert (kept.gradient_period, kept.gradient_unevenness, kept.not_computed) == (1, 1, ())
+    net = Net(4, (8, 8))
+    net.add(ir.Attention(1, 0.5), 4, (8, 8), (0, 0, 0), "attention")
+    (found,) = analyse(net.graph()).inputs
+    assert (found.gradient_period, found.gradient_unevenness, found.not_computed) == (1, 1, ())
+
+
+def test_integers_have_no_gradient() -> None:
+    net = Net(4, ())
+    modulated(net, net.add(ir.Source("constant"), 4, (8, 8), (), "start"), 0)
+    found = analyse(replace(net.graph(), dtypes=("int64",))).inputs[0]
+    assert found.not_computed == ("no output depends on it through anything differentiable",)
+
+
+def test_positions_that_are_read_carry_a_gradient_unless_they_are_rounded() -> None:
+    for mode, reason in (("bilinear", "positions that it reads"), ("nearest", "no output depends on it")):
+        net = Net(4, (8, 8))
+        grid = net.input(2, (8, 8))
+        net.add(ir.Warp(mode), 4, (8, 8), (0, grid), "warp")
+        assert reason in analyse(net.graph()).inputs[1].not_computed[0]
+
+
+def test_taps_of_a_kernel_are_no_source() -> None:
+    """What only becomes weights varies over taps, not over the lattice; the same values added to a field do vary."""
+    net = Net(4, ())
+    made = modulated(net, net.add(ir.Source("constant"), 4, (8, 8), (), "start"), 0)
+    report = analyse(net.graph())
+    assert [layer.name for layer in report.layers] == ["start", "modulated"]
+    assert not any("vary over the lattice" in note for note in report.notes)
+    net = Net(4, ())
+    made = modulated(net, net.add(ir.Source("constant"), 4, (8, 8), (), "start"), 0)
+    embedding = net.add(ir.Source("position"), 4, (8, 8), (), "embedding")
+    net.join("add", made, embedding)
+    report = analyse(net.graph())
+    assert [layer.name for layer in report.layers] == ["start", "modulated", "embedding"]
+    assert any(note.startswith("embedding vary over the lattice") for note in report.notes)
 
 
 def test_a_latent_begins_its_lattice_at_the_first_layer() -> None:

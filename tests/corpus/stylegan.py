@@ -99,7 +99,7 @@ class ToRgb(nn.Module):
     inputs=lambda: (torch.zeros(1, 64),),
     source=SOURCE,
     period=(1,),
-    gradient_period=(None,),
+    gradient_period=(1,),
     forbidden="EV102 EV103 EV104",
     prior=False,
     gates=True,
@@ -107,7 +107,10 @@ class ToRgb(nn.Module):
     simulate={"start_size": (12, 12), "borders": "canvas", "bound": 16},
     simulate_backward=None,
     fast=True,
-    notes="k3 s2 writes period 2, the fixed blur after it removes it; the noise starts with strength 0, as published",
+    notes=(
+        "k3 s2 writes period 2, the fixed blur after it removes it; the noise starts with strength 0, as published; "
+        "the latent has no lattice, so its gradient has no period, and it flows through computed weights only"
+    ),
 )
 def stylegan2_generator(width: float) -> nn.Module:
     class Constant(nn.Module):

@@ -202,7 +202,7 @@ def _input(facts: Facts, index: int) -> InputResult:
 def _notes(facts: Facts) -> tuple[str, ...]:
     notes = []
     nodes = [layer.node for layer in facts.layers]
-    born = [layer.name for layer in facts.layers if layer.born]
+    born = [layer.name for layer in facts.layers if layer.born and layer.index in facts.fields]
     if born:
         notes.append(
             f"The lattice begins at {_listed(born)}: every position there has weights of its own, which is a source of "

@@ -144,10 +144,21 @@ class Facts:
         return births(self.graph)
 
     @cached_property
+    def fields(self) -> frozenset[int]:
+        """Nodes that reach an output as fields: what only becomes the weights of a layer lies on no lattice."""
+        found = set(self.graph.outputs)
+        for index in range(len(self.graph.nodes) - 1, -1, -1):
+            if index in found:
+                found.update(self.graph.nodes[index].fields)
+        return frozenset(found)
+
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers with spatial meaning, in order."""
         found = []
         for index, node in enumerate(self.graph.nodes):
+            if isinstance(node.op, ir.Source | ir.Birth) and index not in self.fields:
+                continue  # the taps of a kernel are no positions
             entry = _LAYERS.get(type(node.op))
             layer = entry(self, index, node) if entry else None
             if layer is not None:

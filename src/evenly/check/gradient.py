@@ -67,6 +67,21 @@ class _NotKnown(Exception):  # noqa: N818 - control flow inside this module
 
 
 @dataclass(frozen=True)
+class _LeftOut:
+    """A gradient that the laws neglect beside any other: it counts only where nothing else flows.
+
+    Attributes:
+        reason: What it flows through, in words.
+    """
+
+    reason: str
+
+
+_Sent = Gradient | str | _LeftOut | None
+"""What a node gets back: a gradient; why it is not computed; a neglected one; ``None``: nothing flows at all."""
+
+
+@dataclass(frozen=True)
 class _Step:
     """One node on the way back."""
 
@@ -97,17 +112,23 @@ def backpropagate(
         variances: Forward second moments of every node over its cell, ``None`` where not computed.
     """
     filtered = _filters_before(graph)
-    gradients: list[Gradient | str | None] = [None] * len(graph.nodes)
+    gradients: list[_Sent] = [None] * len(graph.nodes)
     supports: list[Support | str | None] = [None] * len(graph.nodes)
     for output in graph.outputs:
         gradients[output] = Gradient.white(len(graph.nodes[output].sizes))
         supports[output] = sp.constant(len(graph.nodes[output].sizes))
     result: dict[int, InputGradient] = {}
     wanted = set(targets)
+    integers = {
+        i for i, dtype in zip(graph.inputs, graph.dtypes, strict=True) if dtype.startswith(("int", "uint", "bool"))
+    }
     for index in range(len(graph.nodes) - 1, -1, -1):
-        node, gradient, support = graph.nodes[index], gradients[index], supports[index]
+        node, gradient = graph.nodes[index], gradients[index]
+        if isinstance(supports[index], str) and not node.sizes:
+            supports[index] = sp.constant(0)  # a value without lattice has no period, whatever flows through it
+        support = supports[index]
         if index in wanted:
-            result[index] = _summary(node, gradient, support)
+            result[index] = _summary(node, None if index in integers else gradient, support)
         sources = tuple(graph.nodes[i] for i in node.inputs)
         for place, source in enumerate(node.inputs):
             if gradient is not None:
@@ -122,15 +143,17 @@ def backpropagate(
     return result
 
 
-def _summary(node: ir.Node, gradient: Gradient | str | None, support: Support | str | None) -> InputGradient:
-    reason = gradient if isinstance(gradient, str) else support if isinstance(support, str) else None
+def _summary(node: ir.Node, gradient: _Sent, support: Support | str | None) -> InputGradient:
     if gradient is None:
         return InputGradient((1,) * len(node.sizes), None, "no output depends on it through anything differentiable")
-    return InputGradient(
-        sp.period(support) if isinstance(support, np.ndarray) else None,
-        gradient.variance() if isinstance(gradient, Gradient) else None,
-        reason,
-    )
+    if isinstance(gradient, _LeftOut):
+        return InputGradient(None if node.sizes else (), None, gradient.reason)
+    period = sp.period(support) if isinstance(support, np.ndarray) else None
+    if isinstance(gradient, Gradient):
+        return InputGradient(period, gradient.variance(), support if isinstance(support, str) else None)
+    if not node.sizes:
+        gradient = f"the size of the gradient, which has no positions to be uneven over ({gradient})"
+    return InputGradient(period, None, gradient)
 
 
 def _filters_before(graph: ir.Graph) -> set[int]:
@@ -147,11 +170,13 @@ def _filters_before(graph: ir.Graph) -> set[int]:
     return found
 
 
-def _sum(a: Gradient | str | None, b: Gradient | str | None) -> Gradient | str | None:
-    if a is None or b is None:
+def _sum(a: _Sent, b: _Sent) -> _Sent:
+    if isinstance(b, str):
+        return b  # of several reasons the one nearest to the input
+    if a is None or b is None or isinstance(a, str):
         return b if a is None else a
-    if isinstance(a, str) or isinstance(b, str):
-        return a if isinstance(a, str) else b
+    if isinstance(a, _LeftOut) or isinstance(b, _LeftOut):
+        return b if isinstance(a, _LeftOut) else a
     try:
         return a.add(b)
     except TooLarge as error:
@@ -171,20 +196,31 @@ def _send(
     node: ir.Node,
     sources: tuple[ir.Node, ...],
     place: int,
-    gradient: Gradient | str,
+    gradient: Gradient | str | _LeftOut,
     variances: tuple[Array | None, ...],
-) -> Gradient | str | None:
-    if isinstance(gradient, str):
+) -> _Sent:
+    if not isinstance(gradient, Gradient):
         return gradient
+    if _is_weights(node, place):
+        return _through_weights(node)
     try:
         return _ADJOINTS[type(node.op)](_Step(node, sources, place, gradient, variances))
     except (TooLarge, _NotKnown) as error:
         return f"{node.name}: {error}"
 
 
+def _is_weights(node: ir.Node, place: int) -> bool:
+    """Whether a node reads this input not as a field but as its weights."""
+    return place >= len(node.fields)
+
+
+def _through_weights(node: ir.Node) -> str:
+    return f"{node.name}: no law for the gradient through weights that are computed from the input"
+
+
 # adjoints of the second moments
 
-Adjoint = Callable[[_Step], Gradient | None]
+Adjoint = Callable[[_Step], Gradient | _LeftOut | None]
 
 
 def _pass(step: _Step) -> Gradient:
@@ -240,11 +276,9 @@ def _fixed_resizes(op: ir.Conv | ir.ConvTranspose) -> list[AxisResize | None]:
     return resizes
 
 
-def _conv(step: _Step) -> Gradient | None:
+def _conv(step: _Step) -> Gradient:
     op = step.node.op
     assert isinstance(op, ir.Conv)
-    if step.place:
-        return None  # weights computed from another value
     if _is_fixed(op):
         return step.gradient.resize_adjoint(_fixed_resizes(op))
     q = prod(op.kernel) * float(step.variance.mean())
@@ -252,11 +286,9 @@ def _conv(step: _Step) -> Gradient | None:
     return step.gradient.conv_adjoint(op.kernel, op.stride, op.dilation, [low for low, _ in op.padding], scale)
 
 
-def _conv_transpose(step: _Step) -> Gradient | None:
+def _conv_transpose(step: _Step) -> Gradient:
     op = step.node.op
     assert isinstance(op, ir.ConvTranspose)
-    if step.place:
-        return None
     if _is_fixed(op):
         return step.gradient.resize_adjoint(_fixed_resizes(op))
     q = prod(op.kernel) / prod(op.stride) * float(step.variance.mean())
@@ -266,11 +298,9 @@ def _conv_transpose(step: _Step) -> Gradient | None:
     )
 
 
-def _linear(step: _Step) -> Gradient | None:
+def _linear(step: _Step) -> Gradient:
     op = step.node.op
     assert isinstance(op, ir.Linear)
-    if step.place:
-        return None
     if op.weight is not None and op.weight.fixed and op.weight.known:
         return step.gradient.scaled(float((op.weight.values() ** 2).sum()) / op.in_channels)
     return step.gradient.scaled(op.out_channels / op.in_channels / (float(step.variance.mean()) or 1.0))
@@ -410,10 +440,10 @@ def _normalize(step: _Step) -> Gradient:
     return step.gradient.scaled(1 / (float(variance.mean()) or 1.0))
 
 
-def _attention(step: _Step) -> Gradient | None:
+def _attention(step: _Step) -> Gradient | _LeftOut:
     # even attention: the value's gradient is the average over all positions; queries and keys get none
     if step.place != 2:
-        return None
+        return _LeftOut(f"{step.node.name}: no law for the gradient through the scores of attention")
     axes = len(step.source.sizes)
     return step.gradient.spread_evenly(axes) if axes else step.gradient.collected(range(step.gradient.axes))
 
@@ -424,8 +454,9 @@ def _channel_mix(step: _Step) -> Gradient:
 
 
 def _warp(step: _Step) -> Gradient | None:
-    if step.place:
-        return None
+    assert isinstance(step.node.op, ir.Warp)
+    if step.place and step.node.op.mode == "nearest":
+        return None  # rounded positions have no derivative
     raise _NotKnown("the positions that it reads depend on the data")
 
 
@@ -474,6 +505,8 @@ _ADJOINTS: dict[type[ir.Op], Adjoint] = {
 def _send_support(node: ir.Node, source: ir.Node, place: int, support: Support | str) -> Support | str | None:
     if isinstance(support, str):
         return support
+    if _is_weights(node, place):
+        return _through_weights(node)
     axes = len(source.sizes)
     op = node.op
     if isinstance(op, ir.Unknown) and op.spatial and (source.sizes or node.sizes):
@@ -488,7 +521,9 @@ def _send_support(node: ir.Node, source: ir.Node, place: int, support: Support |
             return f"the gradient's period cell at {node.name} is too large"
         return sp.generated(blocks)
     if isinstance(op, ir.Warp | ir.Attention | ir.Reduce | ir.Flatten | ir.Birth | ir.Unknown) or not axes:
-        if isinstance(op, ir.Warp) and place == 0:
+        if isinstance(op, ir.Warp):
+            if place and op.mode == "nearest":
+                return None
             return f"{node.name} reads positions that depend on the data"
         if isinstance(op, ir.Reduce) and not op.axes:
             return support
@@ -496,8 +531,6 @@ def _send_support(node: ir.Node, source: ir.Node, place: int, support: Support |
     if isinstance(op, ir.Broadcast):
         kept = tuple(slice(None) if a not in op.axes else 0 for a in range(support.ndim))
         return np.asarray(support[kept])
-    if isinstance(op, ir.Conv | ir.ConvTranspose) and place:
-        return None
     steps = _steps_back(node, support.shape)
     if isinstance(steps, tuple):
         up, stride = steps
