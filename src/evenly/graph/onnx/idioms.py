@@ -104,6 +104,10 @@ class _Nodes:
         """Whether a value is, or is likely to become, one number that the file alone decides."""
         return name in self.sizes or self.scalar(name) is not None
 
+    def decided(self, name: str) -> bool:
+        """Whether the file and the shapes alone decide a value."""
+        return name in self.consts or name in self.sizes
+
     def other(self, item: Item, name: str) -> str:
         """The other input of a binary node."""
         return item.inputs[1] if item.inputs[0] == name else item.inputs[0]
@@ -439,7 +443,41 @@ def _linear(nodes: _Nodes, tail: Item) -> Item | None:
     return None
 
 
-IDIOMS: tuple[Idiom, ...] = (_attention, _group_norm, _normalisation, _l2, _linear, _function)
+def _read(nodes: _Nodes, name: str) -> tuple[list[Item], tuple[int, ...] | None] | None:
+    """A read by index that the file alone decides, and the transpose behind it."""
+    turned = nodes.made_by(name, "Transpose")
+    made = nodes.made_by(turned.inputs[0] if turned is not None else name, "GatherND", "Gather")
+    if made is None or made.inputs[0] in nodes.consts or not nodes.decided(made.inputs[1]):
+        return None
+    return [made, *([turned] if turned is not None else [])], None if turned is None else turned.ints("perm", ())
+
+
+def _interpolation(nodes: _Nodes, tail: Item) -> Item | None:
+    """``a + (b - a) w`` of two reads of one value by index: linear interpolation of one axis."""
+    if tail.op != "Add":
+        return None
+    for low in tail.inputs[:2]:
+        share = nodes.made_by(nodes.other(tail, low), "Mul")
+        first = _read(nodes, low)
+        if share is None or first is None:
+            continue
+        for difference, weight in (share.inputs[:2], share.inputs[1::-1]):
+            step = nodes.made_by(difference, "Sub")
+            second = None if step is None or step.inputs[1] != low else _read(nodes, step.inputs[0])
+            if second is None or not nodes.decided(weight):
+                continue
+            (a, *_), (b, *_) = first[0], second[0]
+            group = nodes.group([*first[0], *second[0], step, share, tail])
+            alike = first[1] == second[1] and (a.op, a.inputs[0], a.attributes) == (b.op, b.inputs[0], b.attributes)
+            if alike and not a.integer("batch_dims") and nodes.closed(group):
+                inputs = [a.inputs[0], a.inputs[1], b.inputs[1], weight]
+                return _fused(
+                    "Interpolation", group, inputs, axis=a.integer("axis"), perm=first[1], tuples=a.op == "GatherND"
+                )
+    return None
+
+
+IDIOMS: tuple[Idiom, ...] = (_attention, _interpolation, _group_norm, _normalisation, _l2, _linear, _function)
 """In order of precedence."""
 
 

@@ -32,7 +32,7 @@ TRANSPARENT = {
     "Shape", "Size", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 # Classes of torch.nn that do one thing, however often they are called.
-_LEAVES = re.compile(r"torch\.nn\.modules\.(?!container|transformer|activation\.Multihead|rnn)\w+\.\w+")
+_LEAVES = re.compile(r"torch\.nn\.modules\.(?!container|transformer|activation\.Multihead)\w+\.\w+")
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenly.errors import FormatError
+from evenly.graph import ir
 from evenly.graph.builder import Builder, Value
 from evenly.graph.ir import Weight
-from evenly.graph.onnx import constants
+from evenly.graph.onnx import constants, positions
 from evenly.graph.onnx.constants import Const, axes_of, normal_axis, reshaped, slices_of, split_sizes
 from evenly.theory.resize import AxisResize, axis_resize
 
@@ -30,6 +31,8 @@ __all__ = ["TABLE", "UNREADABLE", "Call", "Handler", "NotConstantError"]
 Array = NDArray[Any]
 Result = Value | Const | Sequence[Value | Const]
 FIR_LIMIT = 1 << 22
+MOST_PIECES = 4096
+"""Entries that are picked one by one."""
 
 
 class NotConstantError(Exception):
@@ -509,9 +512,12 @@ def _resize(c: Call) -> Result:
             cubic_a=c.item.number("cubic_coeff_a", -0.75), exclude_outside=bool(c.item.integer("exclude_outside")),
             antialias=bool(c.item.integer("antialias")),
         )  # fmt: skip
-    if not axes:
-        return x
-    # The builder resizes the dimensions after the second: others are moved there.
+    return _resampled(c, x, axes, _MODE_NAMES[mode][min(len(axes), 3)], out) if axes else x
+
+
+def _resampled(c: Call, x: Value, axes: dict[int, AxisResize], mode: str, out: dict[int, int]) -> Value:
+    """Some dimensions resampled. The builder resizes the dimensions after the second: others are moved there."""
+    rank = len(x.shape)
     perm = [*(d for d in range(rank) if d not in axes), *axes]
     if perm[2:] != list(range(2, rank)):
         x = c.b.permute(x, perm)
@@ -520,11 +526,42 @@ def _resize(c: Call) -> Result:
     y = c.b.resize(
         x,
         [axes.get(d, IDENTITY) for d in perm[2:]],
-        _MODE_NAMES[mode][min(len(axes), 3)],
+        mode,
         [out.get(d, n) for d, n in zip(perm[2:], x.shape[2:], strict=True)],
         name=c.name("interpolate"),
     )
     return y if perm == list(range(rank)) else c.b.permute(y, [int(i) for i in np.argsort(perm)])
+
+
+@_op("Interpolation", domain="evenly")
+def _interpolation(c: Call) -> Result:
+    """Two reads by constant positions and what lies between them."""
+    x = c.x()
+    reason = "it mixes positions in no regular order"
+    low, high, share = (c.array(i, what) for i, what in ((1, "indices"), (2, "indices"), (3, "weights")))
+    assert low is not None
+    assert high is not None
+    assert share is not None
+    if c.item.attributes["tuples"]:
+        if low.shape[-1:] != (1,) or high.shape[-1:] != (1,):
+            raise NotConstantError(reason)
+        low, high = low[..., 0], high[..., 0]
+    rank = len(x.shape)
+    dim = normal_axis(c.item.integer("axis"), rank, c.item.label)
+    perm = c.item.ints("perm") or (tuple(range(rank))[::-1] if c.item.attributes["perm"] == () else tuple(range(rank)))
+    if low.ndim != 1 or low.shape != high.shape or not low.size or len(perm) != rank:
+        raise NotConstantError(reason)
+    # The weights stand along the axis that was read, and are the same everywhere else.
+    here = rank - 1 - perm.index(dim)
+    along = share.shape[::-1]
+    if len(along) > rank or any(n != 1 for i, n in enumerate(along) if i != here):
+        raise NotConstantError(reason)
+    low, high = _places(c, low, x.shape[dim]), _places(c, high, x.shape[dim])
+    weights = np.broadcast_to(share.reshape(-1).astype(np.float64), low.shape)
+    found = positions.interpolation(x.shape[dim], low, high, weights)
+    if found is None:
+        raise NotConstantError(reason)
+    return c.b.permute(_resampled(c, x, {dim: found[0]}, found[1], {dim: len(low)}), perm)
 
 
 def _resize_targets(
@@ -790,22 +827,67 @@ def _gather(c: Call) -> Result:
     places = c.array(1, "indices")
     if places is None or places.dtype.kind not in "iu" or places.size == 0:
         raise NotConstantError("its indices are empty")
-    n = x.shape[dim]
-    flat = [int(i) for i in places.reshape(-1)]
-    if any(not -n <= i < n for i in flat):
-        raise FormatError(f"{c.item.label}: reads index {flat[0]} of a dimension of size {n}; check the input shapes")
-    flat = [i % n for i in flat]
     if places.ndim == 0:
-        return c.b.squeeze(c.b.slice(x, dim, flat[0], flat[0] + 1, 1, name=c.name("select")), (dim,))
-    step = flat[1] - flat[0] if len(flat) > 1 else 1
-    if step > 0 and flat == list(range(flat[0], flat[-1] + 1, step)):
-        y = c.b.slice(x, dim, flat[0], flat[-1] + 1, step, name=c.name("slice"))
-    elif len(flat) <= 4096:
-        parts = [c.b.slice(x, dim, i, i + 1, 1, name=c.name("select")) for i in flat]
-        y = c.b.concat(parts, dim, name=c.name("cat"))
-    else:
-        raise NotConstantError(f"it picks {len(flat)} positions in no regular order")
+        at = int(_places(c, places, x.shape[dim]))
+        return c.b.squeeze(c.b.slice(x, dim, at, at + 1, 1, name=c.name("select")), (dim,))
+    y = _picked(c, x, {dim: places.reshape(-1)})
     return y if places.ndim == 1 else c.b.reshape(y, x.shape[:dim] + places.shape + x.shape[dim + 1 :])
+
+
+def _places(c: Call, places: Array, size: int) -> Array:
+    """Indices into a dimension, counted from its start."""
+    if places.dtype.kind not in "iu" or not places.size:
+        raise NotConstantError("its indices are empty")
+    outside = places[(places < -size) | (places >= size)]
+    if outside.size:
+        raise FormatError(
+            f"{c.item.label}: reads index {int(outside.reshape(-1)[0])} of a dimension of size {size}; check the input "
+            "shapes"
+        )
+    return places.astype(np.int64) % size
+
+
+def _picked(c: Call, x: Value, chosen: dict[int, Array]) -> Value:
+    """Entries of some dimensions: slices where they are regular, an interpolation where they repeat, else pieces."""
+    axes: dict[int, AxisResize] = {}
+    mode = ""
+    for dim, given in chosen.items():
+        places = _places(c, given, x.shape[dim])
+        step = int(places[1] - places[0]) if len(places) > 1 else 1
+        if step > 0 and (np.diff(places) == step).all():
+            x = c.b.slice(x, dim, int(places[0]), int(places[-1]) + 1, step, name=c.name("slice"))
+            continue
+        found = None
+        digits = () if x.is_constant or not x.dims else x.dims[dim].digits
+        if digits and all(d.axis for d in digits):
+            found = positions.nearest(x.shape[dim], places)
+        if found is not None:
+            axes[dim], mode = found
+        elif len(places) <= MOST_PIECES:
+            parts = [c.b.slice(x, dim, int(i), int(i) + 1, 1, name=c.name("select")) for i in places]
+            x = c.b.concat(parts, dim, name=c.name("cat"))
+        else:
+            raise NotConstantError(f"it picks {len(places)} positions in no regular order")
+    return _resampled(c, x, axes, mode, {d: len(chosen[d]) for d in axes}) if axes else x
+
+
+@_op("GatherND")
+def _gather_nd(c: Call) -> Result:
+    """Reads by tuples of indices that form a grid: one list of positions per leading dimension."""
+    if isinstance(c.need(0), Const):
+        raise NotConstantError("it looks values up in a table by the data")
+    x, index = c.x(), c.array(1, "indices")
+    assert index is not None
+    count = index.shape[-1] if index.ndim else 0
+    if c.item.integer("batch_dims") or not 0 < count <= len(x.shape) or index.ndim != count + 1:
+        raise NotConstantError(UNREADABLE["GatherElements"])
+    chosen = {}
+    for d in range(count):
+        own = index[(*(0 if i != d else slice(None) for i in range(count)), d)]
+        if (index[..., d] != own.reshape([-1 if i == d else 1 for i in range(count)])).any():
+            raise NotConstantError(UNREADABLE["GatherElements"])
+        chosen[d] = own
+    return _picked(c, x, chosen)
 
 
 _PAD_MODES = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
@@ -1196,6 +1278,38 @@ def _mvn(c: Call) -> Result:
 # -------------------------------------------------------------------------------------------------------------- other
 
 
+@_op("LSTM", "GRU", "RNN")
+def _recurrent(c: Call) -> Result:
+    """Not analysed, but positions stay positions: ``(T, N, C)``, or ``(N, T, C)`` where the layout is 1.
+
+    Layers that feed each other inside one module are one operator for the user; exporters write one node per layer.
+    """
+    x, recurrence = c.x(), c.need(2)
+    if len(x.shape) != 3 or len(recurrence.shape) != 3:
+        raise FormatError(
+            f"{c.item.label}: reads {list(x.shape)} with the weights {list(recurrence.shape)}, expected three "
+            "dimensions each; the file is damaged"
+        )
+    directions, _, hidden = recurrence.shape
+    order = (0, 2, 1) if c.item.integer("layout") else (1, 2, 0)  # to (N, C, T)
+    samples, length, width = x.shape[order[0]], x.shape[order[2]], directions * hidden
+    operator, name = f"onnx.{c.item.op}", c.name(c.item.op.lower())
+    reason = "it carries a state along the sequence"
+    y = c.b.permute(x, order)
+    before = c.b.nodes[x.node] if x.node >= 0 else None
+    stacked = before is not None and isinstance(before.op, ir.Unknown) and before.op.operator == operator
+    if not (stacked and before is not None and before.name == name and before.channels == x.shape[order[1]] == width):
+        y = c.b.unknown(operator, [x], (samples, width, length), reason, name=name)
+    layout = bool(c.item.integer("layout"))
+    y = c.b.reshape(y, (samples, directions, hidden, length))
+    results: list[Value | Const] = [c.b.permute(y, (0, 3, 1, 2) if layout else (3, 1, 0, 2))]
+    for _ in c.item.outputs[1:]:  # the last states have no positions
+        state = c.b.unknown(operator, [x], (samples, width), reason, name=name)
+        split = c.b.reshape(state, (samples, directions, hidden))
+        results.append(split if layout else c.b.permute(split, (1, 0, 2)))
+    return results
+
+
 @_op("GridSample")
 def _grid_sample(c: Call) -> Result:
     x, grid = c.x(0), c.x(1)
@@ -1222,7 +1336,6 @@ def _noise(c: Call) -> Result:
 
 
 UNREADABLE: dict[str, str] = {
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), "it carries a state along the sequence"),
     **dict.fromkeys(("Loop", "Scan"), "it repeats a subgraph whose number of turns the data may decide"),
     "If": "it chooses between subgraphs by the data",
     "NonMaxSuppression": "it picks boxes by the data",
@@ -1230,7 +1343,7 @@ UNREADABLE: dict[str, str] = {
     "TopK": "it sorts positions by the data",
     "Unique": "it sorts values by the data",
     "Compress": "it picks positions by the data",
-    **dict.fromkeys(("GatherElements", "GatherND"), "it reads positions one by one"),
+    "GatherElements": "it reads positions one by one",
     **dict.fromkeys(("ScatterElements", "ScatterND", "Scatter", "TensorScatter"), "it writes to positions one by one"),
     **dict.fromkeys(("MaxRoiPool", "RoiAlign"), "it reads regions that come from the data"),
     **dict.fromkeys(("DFT", "STFT", "MelWeightMatrix"), "it changes to the frequency domain"),
