@@ -280,13 +280,24 @@ def test_scores_of_attention_count_only_where_nothing_else_flows() -> None:
     value = net.input(4, (8, 8))
     net.add(ir.Attention(1, 0.5), 4, (8, 8), (0, 0, value), "attention")
     query, kept = analyse(net.graph()).inputs
-    assert query.gradient_period is None
+    assert (query.gradient_period, query.gradient_unevenness) == (1, None)
     assert query.not_computed == ("attention: no law for the gradient through the scores of attention",)
     assert (kept.gradient_period, kept.gradient_unevenness, kept.not_computed) == (1, 1, ())
     net = Net(4, (8, 8))
     net.add(ir.Attention(1, 0.5), 4, (8, 8), (0, 0, 0), "attention")
     (found,) = analyse(net.graph()).inputs
     assert (found.gradient_period, found.gradient_unevenness, found.not_computed) == (1, 1, ())
+
+
+def test_queries_and_values_after_which_the_gradient_is_uneven() -> None:
+    """A query's gradient is that of its position, a value's is collected from all positions."""
+    net = Net(4, (8, 8))
+    value = net.input(4, (8, 8))
+    net.add(ir.Attention(1, 0.5), 4, (8, 8), (0, value, value), "attention")
+    net.conv(4, 3, 2)
+    query, kept = analyse(net.graph()).inputs
+    assert (query.gradient_period, query.gradient_unevenness) == (2, None)
+    assert (kept.gradient_period, kept.gradient_unevenness) == (1, 1)
 
 
 def test_integers_have_no_gradient() -> None:

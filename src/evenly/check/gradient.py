@@ -146,9 +146,9 @@ def backpropagate(
 def _summary(node: ir.Node, gradient: _Sent, support: Support | str | None) -> InputGradient:
     if gradient is None:
         return InputGradient((1,) * len(node.sizes), None, "no output depends on it through anything differentiable")
-    if isinstance(gradient, _LeftOut):
-        return InputGradient(None if node.sizes else (), None, gradient.reason)
     period = sp.period(support) if isinstance(support, np.ndarray) else None
+    if isinstance(gradient, _LeftOut):
+        return InputGradient(period, None, gradient.reason)
     if isinstance(gradient, Gradient):
         return InputGradient(period, gradient.variance(), support if isinstance(support, str) else None)
     if not node.sizes:
@@ -527,6 +527,8 @@ def _send_support(node: ir.Node, source: ir.Node, place: int, support: Support |
             return f"{node.name} reads positions that depend on the data"
         if isinstance(op, ir.Reduce) and not op.axes:
             return support
+        if isinstance(op, ir.Attention) and place == 0 and support.ndim == axes:
+            return sp.generated(support)  # a query's gradient comes from its own position
         return sp.constant(axes)
     if isinstance(op, ir.Broadcast):
         kept = tuple(slice(None) if a not in op.axes else 0 for a in range(support.ndim))
