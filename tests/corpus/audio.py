@@ -237,8 +237,8 @@ class BigVGAN(nn.Module):
     rules="EV103 EV106",
     forbidden="EV101 EV102",
     simulate={"head": "conv_post"},
-    onnx=False,
-    notes="torch.onnx.export merges activations that filter the same signal by the same filter: fewer layers.",
+    notes="torch.onnx.export merges activations that filter the same signal by the same filter: fewer layers, "
+    "compared with the graph in which they are merged.",
 )
 def _bigvgan_base(width: float) -> nn.Module:
     return BigVGAN(scaled(512, width, 16), (8, 8, 2, 2), (16, 16, 4, 4))

@@ -98,8 +98,7 @@ class WaveUNet(nn.Module):
     gradient_period=(4096,),
     forbidden="EV101 EV102 EV103 EV106",
     width=1 / 6,
-    onnx=False,
-    notes="torch.onnx.export spells linear interpolation of one axis out as gathers by index: no Resize.",
+    notes="torch.onnx.export spells linear interpolation of one axis out as reads by index: no Resize.",
 )
 def _wave_u_net(width: float) -> nn.Module:
     return WaveUNet(scaled(24, width))
