@@ -255,6 +255,58 @@ def test_simulated_gradient(name: str) -> None:
         phases_agree(predicted, seen.moments, seen.moments_error)
 
 
+def strength(predicted: np.ndarray, draws: list[np.ndarray]) -> tuple[float, float]:
+    """How much of the predicted pattern the draws show, by regression over all phases, and its standard error."""
+    cell = np.lcm(predicted.shape, draws[0].shape)
+    predicted, *draws = (
+        np.tile(m, [c // s for c, s in zip(cell, m.shape, strict=True)]) / m.mean() for m in (predicted, *draws)
+    )
+    pattern = predicted - 1
+    slopes = [float((draw * pattern).sum() / (pattern**2).sum()) for draw in draws]
+    return float(np.mean(slopes)), float(np.std(slopes, ddof=1) / len(slopes) ** 0.5)
+
+
+def as_uneven_as_predicted(slope: float, error: float) -> None:
+    """Networks of finite width may differ by a tenth; an even field (0) is always rejected."""
+    assert error <= 1 / 8, "too few draws to tell"
+    assert abs(slope - 1) < 0.1 + 3 * error
+
+
+@pytest.mark.parametrize("wrong", ["even", "shifted", "half"])
+def test_patterns_that_are_not_there_are_found(wrong: str) -> None:
+    predicted = np.outer([1.0, 1.1], [1.0, 1.1])
+    fields = {"even": np.ones((2, 2)), "shifted": np.roll(predicted, 1, 0), "half": predicted**0.5}
+    noise = np.random.default_rng(0).normal(1, 0.02, (64, 2, 2))
+    as_uneven_as_predicted(*strength(predicted, list(predicted * noise)))
+    with pytest.raises(AssertionError):
+        as_uneven_as_predicted(*strength(predicted, list(fields[wrong] * noise)))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in SIMULATED if CASES[n].simulate_backward is not None and any(CASES[n].gradient_period)]
+)
+def test_simulated_gradient_is_as_uneven_as_predicted(name: str) -> None:
+    """All phases together: the scatter of single ones, hundreds at times, would hide a weak pattern."""
+    case, known_facts = CASES[name], facts(name)
+    known, inputs = options(case, "simulate_backward")
+    known = {k: v for k, v in known.items() if k not in ("bound", "end")}
+    for which, period in enumerate(case.gradient_period):
+        predicted = known_facts.gradients[known_facts.graph.inputs[which]].variance
+        if period is None or predicted is None or predicted.max() < 1.05 * predicted.min():
+            continue
+        phases = np.lcm(per_axis(period, predicted.ndim), predicted.shape).tolist()
+        draws: list[np.ndarray] = []
+        slope, error = 0.0, np.inf
+        while error > 1 / 8 and len(draws) < 128:
+            seeds = range(len(draws), max(8, 2 * len(draws)))
+            draws += [
+                simulate_backward(network(name), inputs, [seed], period=phases, which=which, **known).moments
+                for seed in seeds
+            ]
+            slope, error = strength(predicted, draws)
+        as_uneven_as_predicted(slope, error)
+
+
 # ---------------------------------------------------------------- both readers
 
 
