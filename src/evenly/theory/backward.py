@@ -14,7 +14,7 @@ Two kinds of gradient travel, and are kept apart:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import lcm, prod
@@ -29,6 +29,8 @@ from evenly.theory.torus import conv_index, resize_matrix, transpose_index
 __all__ = ["Gradient", "pool_resize"]
 
 Array = NDArray[np.float64]
+_AxisLaw = Callable[[Array, int, int, int, int, int], Array]
+"""What a layer does along one axis: ``(moments, axis, kernel, stride, dilation, padding)``."""
 
 
 def pool_resize(
@@ -151,26 +153,7 @@ class Gradient:
         scale: float = 1.0,
     ) -> Gradient:
         """Back through a convolution: ``G'[m, s l] += G[n, l]`` for every ``m = s n + d t - p``."""
-        local, coherent, axes = self.local, self.coherent, self.axes
-        for axis, (k, s, d, p) in enumerate(zip(kernel, stride, dilation, padding, strict=True)):
-            size = local.shape[axis]
-            index = transpose_index(size, k, s, d, p)
-            lags = local.shape[axes + axis] // 2
-            shape = list(local.shape)
-            shape[axis], shape[axes + axis] = s * size, 2 * s * lags + 1
-            _bounded(shape[:axes], shape[axes:])
-            made = np.zeros(shape)
-            target = np.moveaxis(made, (axis, axes + axis), (0, 1))
-            source = np.moveaxis(local, (axis, axes + axis), (0, 1))
-            columns, multiplicity = np.unique(index, axis=1, return_counts=True)
-            for t, times in enumerate(multiplicity):
-                target[columns[:, t], ::s] += times * source
-            local = made
-            if coherent is not None:
-                _bounded([coherent.shape[axis] * s], [coherent.shape[axis] * s])
-                place = transpose_index(coherent.shape[axis], k, s, d, p)
-                coherent = _scatter(coherent, place, s * coherent.shape[axis], axis, axes + axis)
-        return Gradient(local, coherent, self.order).scaled(scale)
+        return self._layer_adjoint((kernel, stride, dilation, padding), scale, _conv_local, _conv_coherent)
 
     def conv_transpose_adjoint(
         self,
@@ -181,16 +164,18 @@ class Gradient:
         scale: float = 1.0,
     ) -> Gradient:
         """Back through a transposed convolution: ``G'[i, l] = sum_t G[s i + d t - p, s l]``."""
-        local, coherent, axes = self.local, self.coherent, self.axes
-        for axis, (k, s, d, p) in enumerate(zip(kernel, stride, dilation, padding, strict=True)):
-            index = conv_index(local.shape[axis], k, s, d, p)
-            lags = local.shape[axes + axis] // 2
-            kept = np.arange(-(lags // s), lags // s + 1) * s + lags
-            picked = np.take(local, kept, axes + axis)
-            local = np.take(picked, index, axis).sum(axis + 1)
+        parameters = (kernel, stride, dilation, padding)
+        return self._layer_adjoint(parameters, scale, _conv_transpose_local, _conv_transpose_coherent)
+
+    def _layer_adjoint(
+        self, parameters: Sequence[Sequence[int]], scale: float, local_law: _AxisLaw, coherent_law: _AxisLaw
+    ) -> Gradient:
+        """One axis after the other; the laws get kernel, stride, dilation and padding of that axis."""
+        local, coherent = self.local, self.coherent
+        for axis, numbers in enumerate(zip(*parameters, strict=True)):
+            local = local_law(local, axis, *numbers)
             if coherent is not None:
-                place = conv_index(coherent.shape[axis], k, s, d, p)
-                coherent = _gather(coherent, place, axis, axes + axis) * k
+                coherent = coherent_law(coherent, axis, *numbers)
         return Gradient(local, coherent, self.order).scaled(scale)
 
     # adjoints of fixed operations
@@ -253,6 +238,40 @@ class Gradient:
         keep = [a for a in range(self.axes) if a not in set(axes)]
         variance = self.variance().mean(tuple(axes))
         return Gradient(variance.reshape(variance.shape + (1,) * len(keep)), None, self.order)
+
+
+def _conv_local(local: Array, axis: int, k: int, s: int, d: int, p: int) -> Array:
+    axes = local.ndim // 2
+    size, lags = local.shape[axis], local.shape[axes + axis] // 2
+    shape = list(local.shape)
+    shape[axis], shape[axes + axis] = s * size, 2 * s * lags + 1
+    _bounded(shape[:axes], shape[axes:])
+    made = np.zeros(shape)
+    target = np.moveaxis(made, (axis, axes + axis), (0, 1))
+    source = np.moveaxis(local, (axis, axes + axis), (0, 1))
+    columns, multiplicity = np.unique(transpose_index(size, k, s, d, p), axis=1, return_counts=True)
+    for t, times in enumerate(multiplicity):
+        target[columns[:, t], ::s] += times * source
+    return made
+
+
+def _conv_coherent(coherent: Array, axis: int, k: int, s: int, d: int, p: int) -> Array:
+    size = coherent.shape[axis]
+    _bounded([size * s], [size * s])
+    return _scatter(coherent, transpose_index(size, k, s, d, p), s * size, axis, coherent.ndim // 2 + axis)
+
+
+def _conv_transpose_local(local: Array, axis: int, k: int, s: int, d: int, p: int) -> Array:
+    axes = local.ndim // 2
+    lags = local.shape[axes + axis] // 2
+    kept = np.arange(-(lags // s), lags // s + 1) * s + lags
+    picked = np.take(local, kept, axes + axis)
+    return np.asarray(np.take(picked, conv_index(local.shape[axis], k, s, d, p), axis).sum(axis + 1))
+
+
+def _conv_transpose_coherent(coherent: Array, axis: int, k: int, s: int, d: int, p: int) -> Array:
+    place = conv_index(coherent.shape[axis], k, s, d, p)
+    return _gather(coherent, place, axis, coherent.ndim // 2 + axis) * k
 
 
 def _bounded(cell: Sequence[int], others: Sequence[int]) -> None:
