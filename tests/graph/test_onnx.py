@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from evenly.errors import EvenlyError, FormatError, InputShapeError
 from evenly.graph import ir
-from evenly.graph.onnx import read_onnx
+from evenly.graph.onnx import positions, read_onnx
+from evenly.theory.resize import axis_resize
 
 onnxruntime.set_default_logger_severity(4)
 NETS = cases.torch_nets()
@@ -666,3 +667,194 @@ def test_flipped_bytes_give_a_graph_or_a_format_error(name: str, flips: list[tup
     except EvenlyError as error:
         message = str(error)
     assert "\n" not in message
+
+
+# ------------------------------------------------------------------------------------------------- reads by position
+
+
+class Interpolated(nn.Module):
+    def __init__(self, **how: Any) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(torch.tanh(x), **self.how)
+
+
+INTERPOLATIONS: dict[str, tuple[int, dict[str, Any]]] = {
+    "twice": (8, {"scale_factor": 2, "mode": "linear"}),
+    "corners": (10, {"size": 19, "mode": "linear", "align_corners": True}),
+    "ratio": (10, {"size": 17, "mode": "linear"}),
+    "rounded": (11, {"scale_factor": 1.5, "mode": "linear"}),
+    "smaller": (16, {"size": 12, "mode": "linear"}),
+    "nearest": (10, {"size": 25, "mode": "nearest-exact"}),
+}
+
+
+@pytest.mark.parametrize("name", INTERPOLATIONS)
+def test_interpolation_of_one_axis_that_is_written_as_reads_by_index(name: str, tmp_path: Path) -> None:
+    from evenly.graph.torch import read_module
+
+    size, how = INTERPOLATIONS[name]
+    module, shape = Interpolated(**how), (1, 3, size)
+    path = export(module, shape, tmp_path / "m.onnx", dynamo=True)
+    assert any(n.op_type == "GatherND" for n in onnx.load(path).graph.node)
+    graph = read_onnx(path)
+    expected, found = (only(g, ir.Resize) for g in (read_module(module, (torch.zeros(shape),)), graph))
+    assert attributes(found) == attributes(expected)
+    x = cases.RNG(2).standard_normal(shape).astype(np.float32)
+    (y,) = interpret(graph, {graph.nodes[graph.inputs[0]].name: x[0]})
+    np.testing.assert_allclose(y, module(torch.from_numpy(x))[0].numpy(), atol=1e-5)
+
+
+def test_interpolation_whose_size_is_left_open(tmp_path: Path) -> None:
+    size = {2: torch.export.Dim("t", min=4, max=64)}
+    module = Interpolated(scale_factor=2, mode="linear")
+    path = export(module, (1, 3, 8), tmp_path / "m.onnx", dynamo=True, dynamic_shapes=(size,))
+    for length in (8, 24):
+        graph = read_onnx(path, input_shapes={0: (1, 3, length)})
+        assert only(graph, ir.Resize).axes == (axis_resize(length, 2 * length, "linear"),)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(2, 40), outputs=st.integers(2, 90), corners=st.booleans(), moved=st.integers(0, 89)
+)  # fmt: skip
+def test_positions_name_their_interpolation(size: int, outputs: int, corners: bool, moved: int) -> None:
+    n, one, half = np.arange(outputs, dtype=np.float32), np.float32(1), np.float32(0.5)
+    read = n * np.float32((size - 1) / (outputs - 1)) if corners else (n + half) * np.float32(size / outputs) - half
+    read = read.clip(0, size - 1)
+    low = np.minimum(read.astype(np.int64), size - 1)
+    high = np.minimum(low + 1, size - 1)
+    weight = (read - low).clip(0, one)
+    coordinate = "align_corners" if corners else "half_pixel"
+    found = positions.interpolation(size, low, high, weight.astype(np.float64))
+    assert found is not None
+    assert found[1] == "linear"
+    # The formulas agree where the sizes do.
+    assert found[0] == axis_resize(size, outputs, "linear", coordinate=coordinate) or size == outputs
+    # One position elsewhere is another map.
+    wrong = weight.astype(np.float64).copy()
+    place = moved % outputs
+    wrong[place] = wrong[place] - 0.4 if wrong[place] > 0.5 else wrong[place] + 0.4
+    if high[place] > low[place]:
+        assert positions.interpolation(size, low, high, wrong) is None
+
+
+def gathered(index: Any, shape: list[int | str], op: str = "GatherND", **how: Any) -> onnx.ModelProto:
+    """Positions of a network's field, read by constant indices."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"]),
+        helper.make_node("Transpose", ["y"], ["t"], perm=[2, 3, 0, 1]),
+        helper.make_node(op, ["t", "i"], ["g"], **how),
+    ]
+    weights = [cases.weight("w", 3, 2, 1, 1), cases.constant("i", index)]
+    return cases.model(nodes, {"x": shape}, ["g"], weights)
+
+
+def test_reads_by_a_grid_of_indices(tmp_path: Path) -> None:
+    rows, columns = np.repeat(np.arange(4), 2), np.arange(10) * 6 // 10
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
+    graph = read_onnx(cases.save(gathered(grid, [1, 2, 4, 6]), tmp_path / "m.onnx"))
+    assert only(graph, ir.Resize).axes == (
+        axis_resize(4, 8, "nearest", coordinate="asymmetric", nearest="floor"),
+        axis_resize(6, 10, "nearest", coordinate="asymmetric", nearest="floor"),
+    )
+    assert not any(isinstance(op, ir.Unknown) for op in operations(graph))
+
+
+def test_reads_by_regular_indices_are_a_slice(tmp_path: Path) -> None:
+    graph = read_onnx(cases.save(gathered([[-3], [-2]], [1, 2, 4, 6]), tmp_path / "m.onnx"))
+    assert only(graph, ir.Slice) == ir.Slice((1, 0), (1, 1))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [[[0], [3], [1]], np.stack([[0, 1, 2], [0, 1, 2]], -1), np.zeros((2, 3, 4, 5, 4), int)],
+    ids=["no order", "a diagonal", "no grid"],
+)
+def test_reads_in_no_regular_order_are_unknown(index: Any, tmp_path: Path) -> None:
+    graph = read_onnx(cases.save(gathered(index, [1, 2, 4, 6]), tmp_path / "m.onnx"))
+    assert any(isinstance(op, ir.Unknown) for op in operations(graph))
+
+
+@pytest.mark.parametrize(("op", "index"), [("GatherND", [[4]]), ("Gather", [0, 4])])
+def test_reads_beyond_the_end_are_damage(op: str, index: Any, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="reads index 4 of a dimension of size 4"):
+        read_onnx(cases.save(gathered(index, [1, 2, 4, 6], op), tmp_path / "m.onnx"))
+
+
+# --------------------------------------------------------------------------------------------------- recurrent layers
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.RNNBase], **how: Any) -> None:
+        super().__init__()
+        self.first, self.inner = nn.Conv1d(2, 4, 3), kind(4, 4, **how)
+        width = 8 if how.get("bidirectional") else 4
+        self.up = nn.ConvTranspose1d(width, 2, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.inner.batch_first:
+            return self.up(self.inner(x.transpose(1, 2))[0].transpose(1, 2))  # type: ignore[no-any-return]
+        return self.up(self.inner(x.permute(2, 0, 1))[0].permute(1, 2, 0))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(  # PyTorch's newer exporter has no entry for RNN
+    ("kind", "dynamo"), [(nn.LSTM, False), (nn.GRU, False), (nn.RNN, False), (nn.LSTM, True), (nn.GRU, True)]
+)
+@pytest.mark.parametrize(
+    "how", [{"num_layers": 2}, {"bidirectional": True}, {"batch_first": True}], ids=lambda how: next(iter(how))
+)
+def test_positions_stay_positions_behind_recurrent_layers(
+    kind: type[nn.RNNBase], how: dict[str, Any], dynamo: bool, tmp_path: Path
+) -> None:
+    from evenly.graph.torch import read_module
+
+    module, shape = Recurrent(kind, **how).eval(), (1, 2, 12)
+    expected = read_module(module, (torch.zeros(shape),))
+    graph = read_onnx(export(module, shape, tmp_path / "m.onnx", dynamo=dynamo))
+    kept = [[n for n in g.nodes if not isinstance(n.op, ir.Output)] for g in (graph, expected)]
+    assert [(n.name, type(n.op), n.inputs, n.channels, n.sizes) for n in kept[0]][1:] == [
+        (n.name, type(n.op), n.inputs, n.channels, n.sizes) for n in kept[1]
+    ][1:]
+    assert only(graph, ir.Unknown).reason == only(expected, ir.Unknown).reason
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+def test_last_states_of_a_recurrent_layer_have_no_positions(layout: int, tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1] if layout else [2, 0, 1]),
+        helper.make_node("GRU", ["t", "w", "r"], ["", "h"], hidden_size=5, direction="bidirectional", layout=layout),
+    ]
+    weights = [cases.weight("w", 2, 15, 3), cases.weight("r", 2, 15, 5)]
+    graph = read_onnx(cases.save(cases.model(nodes, {"x": [1, 3, 9]}, ["h"], weights), tmp_path / "m.onnx"))
+    (node,) = [n for n in graph.nodes if isinstance(n.op, ir.Unknown)]
+    assert (node.channels, node.sizes) == (10, ())
+    assert graph.output_shapes == ((1, 2, 5) if layout else (2, 1, 5),)
+
+
+# -------------------------------------------------------------------------------------------------------------- names
+
+
+class Smoothed(nn.Module):
+    """Two convolutions by one buffer, which the exporter expands and stores once for all modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("taps", torch.tensor([1.0, 2.0, 1.0]).reshape(1, 1, 3) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        taps = self.taps.expand(3, 1, 3)
+        return F.conv1d(torch.tanh(F.conv_transpose1d(x, taps, stride=2, groups=3)), taps, stride=2, groups=3)
+
+
+def test_layers_whose_weights_are_stored_once_have_names_of_their_own(tmp_path: Path) -> None:
+    from evenly.graph.torch import read_module
+
+    module, shape = nn.Sequential(Smoothed(), nn.Conv1d(3, 3, 3), Smoothed()), (1, 3, 16)
+    path = export(module, shape, tmp_path / "m.onnx", dynamo=True)
+    graphs = read_onnx(path), read_module(module, (torch.zeros(shape),))
+    found, expected = ([n.name for n in g.nodes if isinstance(n.op, ir.Conv | ir.ConvTranspose)] for g in graphs)
+    assert found == expected == ["0", "0#2", "1", "2", "2#2"]

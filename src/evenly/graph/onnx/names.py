@@ -31,6 +31,8 @@ TRANSPARENT = {
     "Cast", "CastLike", "DequantizeLinear", "Dropout", "Expand", "Flatten", "Identity", "QuantizeLinear", "Reshape",
     "Shape", "Size", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
+# Layers of the module whose weight they read, even if the file calls that weight otherwise (one that was computed).
+LAYERS = {"Conv", "ConvTranspose", "GRU", "LSTM", "RNN"}
 # Classes of torch.nn that do one thing, however often they are called.
 _LEAVES = re.compile(r"torch\.nn\.modules\.(?!container|transformer|activation\.Multihead)\w+\.\w+")
 
@@ -66,8 +68,8 @@ class Names:
     """
 
     def __init__(self, items: Sequence[Item], consts: Mapping[str, Const]) -> None:
-        self.owners = _owners(items, consts)
         self.scopes = {id(it): scope_of(it) for it in items}
+        self.owners = _owners(items, consts, self.scopes)
         found = [(it, scope) for it in items if (scope := self.scopes[id(it)]) is not None]
         paths = {scope.module for _, scope in found}
         self.parents = {".".join(p.split(".")[:i]) for p in paths for i in range(1, p.count(".") + 1)}
@@ -104,19 +106,25 @@ class Names:
         self.scopes.update({id(it): scope_of(it) for it in items})
 
 
-def _owners(items: Sequence[Item], consts: Mapping[str, Const]) -> dict[int, str]:
+def _owners(items: Sequence[Item], consts: Mapping[str, Const], scopes: Mapping[int, Scope | None]) -> dict[int, str]:
     """The module whose weight a node reads, where the name of the initialiser tells it.
 
-    Exporters store equal tensors once, so an initialiser that several nodes read names none of them; the scope does.
+    Exporters store equal tensors once. An initialiser that several nodes read names the module of a node whose scope
+    holds that module; a convolution or a recurrent layer elsewhere is called by its scope.
     """
     uses = Counter(name for it in items for name in it.inputs)
     owners = {}
     for it in items:
+        scope = scopes[id(it)]
+        path = "" if scope is None else scope.module
         for name in it.inputs[1:]:
             const = consts.get(name)
             module = "" if const is None else module_of_weight(const.name) or module_of_weight(const.root)
-            if module and uses[name] == 1:
+            if module and (uses[name] == 1 or (path and f"{module}.".startswith(f"{path}."))):
                 owners[id(it)] = module
+                break
+            if path and it.op in LAYERS and const is not None:
+                owners[id(it)] = path
                 break
     return owners
 

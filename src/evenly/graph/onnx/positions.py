@@ -9,6 +9,7 @@ one that agrees takes its place: with exact fractions instead of the file's roun
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ __all__ = ["interpolation", "nearest"]
 Array = NDArray[Any]
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
 """Coordinates are computed in float32, by a multiplication and two additions: an error relative to the largest."""
+
+SIMPLEST = 64
+"""Largest denominator of a scale that is told from the positions."""
 
 # Names of the mode for people, and the rules of the formulas, those of PyTorch first.
 _NEAREST: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -71,12 +75,15 @@ def _matched(
     return None
 
 
-def _scales(size: int, read: Array) -> Iterator[float | None]:
+def _scales(size: int, read: Array) -> Iterator[Fraction | None]:
     """The ratio of the sizes, then the one that the middle of the positions shows: a size may have been rounded."""
     yield None
     inside = np.flatnonzero((read > 0) & (read < size - 1))
     if len(inside) > 1 and read[inside[-1]] > read[inside[0]]:
-        yield float((inside[-1] - inside[0]) / (read[inside[-1]] - read[inside[0]]))
+        slope = float((inside[-1] - inside[0]) / (read[inside[-1]] - read[inside[0]]))
+        scale = Fraction(slope).limit_denominator(SIMPLEST)
+        if 0 < scale.numerator <= len(read):  # as many phases: fewer outputs show less than one period
+            yield scale
 
 
 def _coordinates(resize: AxisResize, size: int, outputs: int) -> Array:
