@@ -125,7 +125,7 @@ def _projection(places: Places, stride: tuple[int, ...], order: int) -> Array:
     conditions = moment_conditions(places, stride, order)
     _, values, rows = np.linalg.svd(conditions, full_matrices=False)
     basis = rows[values > 1e-10 * max(values.max(initial=0.0), 1e-300)] if values.any() else rows[:0]
-    result = np.eye(conditions.shape[1]) - basis.T @ basis
+    result: Array = np.eye(conditions.shape[1]) - basis.T @ basis
     result.flags.writeable = False
     return result
 
