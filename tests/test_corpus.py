@@ -342,12 +342,13 @@ def shared(graph: ir.Graph) -> ir.Graph:
     for node in graph.nodes:
         inputs = tuple(number[i] for i in node.inputs)
         own = isinstance(node.op, ir.Input | ir.Output | ir.Source | ir.Unknown)
-        key = (type(node.op), *(content(getattr(node.op, f.name)) for f in fields(node.op)), inputs, own and len(nodes))
+        attributes = [content(getattr(node.op, f.name)) for f in fields(node.op)]  # type: ignore[arg-type]
+        key = (type(node.op), *attributes, inputs, own and len(nodes))
         number.append(seen.setdefault(key, len(nodes)))
         if number[-1] == len(nodes):
             nodes.append(replace(node, inputs=inputs))
-    ends = {place: tuple(number[i] for i in getattr(graph, place)) for place in ("inputs", "outputs")}
-    return replace(graph, nodes=tuple(nodes), **ends)
+    inputs, outputs = (tuple(number[i] for i in ends) for ends in (graph.inputs, graph.outputs))
+    return replace(graph, nodes=tuple(nodes), inputs=inputs, outputs=outputs)
 
 
 def test_equal_operations_on_equal_values_are_shared() -> None:
@@ -357,7 +358,7 @@ def test_equal_operations_on_equal_values_are_shared() -> None:
             self.a, self.b = nn.Conv1d(2, 2, 3), nn.Conv1d(2, 2, 3)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.a(x) * self.b(x)
+            return torch.mul(self.a(x), self.b(x))
 
     net = Twice()
     read = functools.partial(load_module, net, (torch.zeros(1, 2, 8),), weights="actual")

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -788,7 +789,7 @@ def test_reads_beyond_the_end_are_damage(op: str, index: Any, tmp_path: Path) ->
 
 
 class Recurrent(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase], **how: Any) -> None:
+    def __init__(self, kind: Callable[..., nn.RNNBase], **how: Any) -> None:
         super().__init__()
         self.first, self.inner = nn.Conv1d(2, 4, 3), kind(4, 4, **how)
         width = 8 if how.get("bidirectional") else 4
@@ -808,7 +809,7 @@ class Recurrent(nn.Module):
     "how", [{"num_layers": 2}, {"bidirectional": True}, {"batch_first": True}], ids=lambda how: next(iter(how))
 )
 def test_positions_stay_positions_behind_recurrent_layers(
-    kind: type[nn.RNNBase], how: dict[str, Any], dynamo: bool, tmp_path: Path
+    kind: Callable[..., nn.RNNBase], how: dict[str, Any], dynamo: bool, tmp_path: Path
 ) -> None:
     from evenly.graph.torch import read_module
 
