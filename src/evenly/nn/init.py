@@ -44,10 +44,10 @@ from torch.nn.utils import parametrize
 
 from evenly.errors import ParameterError
 from evenly.nn._arguments import integers, refuse
-from evenly.nn.balanced import subpixel_projection, transposed_projection
+from evenly.nn.balanced import subpixel_directions, transposed_directions
 from evenly.nn.resampling import parse_mode, resize
 from evenly.nn.subpixel import _SubpixelConv
-from evenly.theory.balance import subpixel_places, transposed_places
+from evenly.theory.balance import transposed_places
 
 __all__ = [
     "autocorrelation",
@@ -170,21 +170,12 @@ def _at_places(places: Sequence[Sequence[int]], stride: Sequence[int], correlati
 
 
 def _conv_moments(layer: Any, correlation: Correlation) -> Array:
+    # every phase of a sub-pixel convolution is a convolution of its own
     return _at_places(transposed_places(layer.kernel_size, layer.dilation), (1,) * len(layer.kernel_size), correlation)
 
 
 def _transposed_moments(layer: Any, correlation: Correlation) -> Array:
     return _at_places(transposed_places(layer.kernel_size, layer.dilation), layer.stride, correlation)
-
-
-def _subpixel_moments(layer: Any, correlation: Correlation) -> Array:
-    kernel, factor, dilation = layer.kernel_size, layer.scale_factor, layer.dilation
-    dims = len(kernel)
-    matrix = _at_places(subpixel_places(kernel, factor, dilation), factor, correlation)
-    split = [v for pair in zip(factor, kernel, strict=True) for v in pair]
-    index = np.arange(len(matrix)).reshape(split).transpose([*range(0, 2 * dims, 2), *range(1, 2 * dims, 2)]).ravel()
-    result: Array = matrix[np.ix_(index, index)]  # as subpixel_projection: phases first, then taps
-    return result
 
 
 def _interpolation(mode: str, scale: float, kernel: int, dilation: int, dims: int) -> Array:
@@ -246,22 +237,13 @@ def _kind(layer: nn.Module) -> str:
 _MOMENTS: dict[str, Callable[[Any, Correlation], Array]] = {
     "convolution": _conv_moments,
     "transposed": _transposed_moments,
-    "subpixel": _subpixel_moments,
+    "subpixel": _conv_moments,
     "resize": _resize_moments,
 }
 
 
 def _integer(layer: Any, name: str) -> int:
     return int(getattr(layer, name))
-
-
-def _taps(layer: Any, kind: str) -> Tensor:
-    """Weights with the taps last, float64; the order of the channels does not matter here."""
-    weight: Tensor = layer.weight.detach().double()
-    if kind == "subpixel":
-        phases = prod(layer.scale_factor)
-        weight = weight.reshape(-1, phases, weight.shape[1], prod(layer.kernel_size)).transpose(1, 2)
-    return weight.flatten(2)
 
 
 def output_gain(layer: nn.Module, correlation: Correlation = 0.0) -> float:
@@ -282,9 +264,9 @@ def output_gain(layer: nn.Module, correlation: Correlation = 0.0) -> float:
         ParameterError: For another kind of layer, or a correlation outside of [-1, 1].
     """
     kind = _kind(layer)
-    taps = _taps(layer, kind)
-    flat = taps.reshape(-1, taps.shape[-1])
-    gram = (flat.T @ flat).cpu().numpy() / _integer(layer, "out_channels")
+    flat = cast(Tensor, layer.weight).detach().double().flatten(2).flatten(0, 1)  # (pairs of channels, taps)
+    phases = prod(layer.scale_factor) if isinstance(layer, _SubpixelConv) else 1
+    gram = (flat.T @ flat).cpu().numpy() / (_integer(layer, "out_channels") * phases)
     return float((gram * _MOMENTS[kind](layer, correlation)).sum())
 
 
@@ -301,20 +283,30 @@ def unit_gain(layer: nn.Module, correlation: Correlation = 0.0) -> float:
         ParameterError: As `output_gain`.
     """
     kind = _kind(layer)
-    moments = _MOMENTS[kind](layer, correlation)
     inputs = _integer(layer, "in_channels") // _integer(layer, "groups")
-    covariance: NDArray[np.floating] = np.eye(len(moments))
-    order = int(getattr(layer, "order", 0))
-    if isinstance(layer, _SubpixelConv):
-        phases = prod(layer.scale_factor)
-        if layer.icnr:
-            covariance = np.kron(np.ones((phases, phases)), np.eye(prod(layer.kernel_size)))
-        if order:
-            matrix = subpixel_projection(layer.kernel_size, layer.scale_factor, layer.dilation, order)
-            covariance = matrix @ covariance @ matrix
-    elif order and kind == "transposed":
-        covariance = transposed_projection(layer, order)
-    return float(inputs * (covariance * moments).sum())
+    return float(inputs * (_covariance(layer, kind) * _MOMENTS[kind](layer, correlation)).sum())
+
+
+def _covariance(layer: Any, kind: str) -> Array:
+    """Of the taps of one pair of channels, per unit variance of the weights drawn; mean over a sub-pixel's phases."""
+    size, order = prod(layer.kernel_size), int(getattr(layer, "order", 0))
+    result: Array = np.eye(size)
+    if not order or kind not in ("transposed", "subpixel"):
+        return result
+    if kind == "transposed":
+        q = transposed_directions(layer, order)
+        result -= q @ q.T
+        return result
+    phases = prod(layer.scale_factor)
+    q = subpixel_directions(layer, layer.scale_factor, order)  # (phases * taps, rank)
+    if layer.icnr:
+        drawn = np.tile(np.eye(size), (phases, 1))  # every phase the same
+        kept = (drawn - q @ (q.T @ drawn)).reshape(phases, size, size)
+        result = np.einsum("rtj,ruj->tu", kept, kept) / phases
+        return result
+    each = q.reshape(phases, size, -1)
+    result -= np.einsum("rtj,ruj->tu", each, each) / phases
+    return result
 
 
 def matched_std(new: nn.Module, old: nn.Module, std: float, correlation: Correlation = 0.0) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from math import prod
 from typing import Any, TypeVar
 
 from torch import nn
@@ -19,8 +20,8 @@ from evenly.nn.balanced import (
     TransposedProjection,
     balance_subpixel,
     balance_transposed,
-    subpixel_projection,
-    transposed_projection,
+    subpixel_directions,
+    transposed_directions,
 )
 from evenly.nn.subpixel import _SubpixelConv
 
@@ -88,16 +89,16 @@ def _refuse_if_impossible(name: str, layer: Any, factor: tuple[int, ...] | None,
         )
     try:
         if factor is None:
-            transposed_projection(layer, order)
+            transposed_directions(layer, order)
             return
         groups, outputs = int(layer.groups), int(layer.weight.shape[0])
-        phases = factor[0] ** len(factor) if len(set(factor)) == 1 else 1
-        if not isinstance(layer, _SubpixelConv) and (outputs // phases) % groups:
+        phases = prod(factor)
+        if (outputs // phases) % groups:
             raise ParameterError(
                 f"groups (={groups}) must divide the {outputs // phases} channels after the shuffle, or phases of one "
                 "channel read different inputs: use fewer groups"
             )
-        subpixel_projection(tuple(layer.kernel_size), factor, tuple(layer.dilation), order)
+        subpixel_directions(layer, factor, order)
     except ParameterError as error:
         raise ParameterError(f"{where}: {error}") from error
 

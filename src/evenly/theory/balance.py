@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from evenly.errors import ParameterError
 
-__all__ = ["balancing_projection", "moment_conditions", "subpixel_places", "transposed_places"]
+__all__ = ["balancing_projection", "excluded_directions", "moment_conditions", "subpixel_places", "transposed_places"]
 
 Array = NDArray[np.float64]
 Places = tuple[tuple[int, ...], ...]
@@ -121,17 +121,16 @@ def moment_conditions(places: Sequence[Sequence[int]], stride: Sequence[int], or
 
 
 @lru_cache(maxsize=256)
-def _projection(places: Places, stride: tuple[int, ...], order: int) -> Array:
+def _excluded(places: Places, stride: tuple[int, ...], order: int) -> Array:
     conditions = moment_conditions(places, stride, order)
     _, values, rows = np.linalg.svd(conditions, full_matrices=False)
-    basis = rows[values > 1e-10 * max(values.max(initial=0.0), 1e-300)] if values.any() else rows[:0]
-    result: Array = np.eye(conditions.shape[1]) - basis.T @ basis
+    result: Array = np.ascontiguousarray(rows[values > 1e-10 * max(values.max(initial=0.0), 1.0)].T)
     result.flags.writeable = False
     return result
 
 
-def balancing_projection(places: Sequence[Sequence[int]], stride: Sequence[int], order: int = 1) -> Array:
-    """Matrix that takes a kernel to the nearest one (least squares) that meets the DC condition of order ``m``.
+def excluded_directions(places: Sequence[Sequence[int]], stride: Sequence[int], order: int = 1) -> Array:
+    """Orthonormal directions that a kernel of order ``m`` may not have: balanced iff orthogonal to all of them.
 
     Args:
         places: Places of the taps per axis, from :func:`transposed_places` or :func:`subpixel_places`.
@@ -139,7 +138,7 @@ def balancing_projection(places: Sequence[Sequence[int]], stride: Sequence[int],
         order: Order ``m``, 1 or more.
 
     Returns:
-        Symmetric orthogonal projection ``(taps, taps)``, read-only; apply it as ``W.ravel() @ projection``.
+        ``(taps, rank)``, read-only; no columns for stride 1.
 
     Raises:
         ParameterError: If only kernels without DC gain meet the condition, so that the layer could never pass a
@@ -149,7 +148,26 @@ def balancing_projection(places: Sequence[Sequence[int]], stride: Sequence[int],
     frozen = tuple(tuple(int(v) for v in u) for u in places)
     for axis, (u, s) in enumerate(zip(frozen, stride, strict=True)):
         _check_axis(axis, u, s, order)
-    return _projection(frozen, tuple(stride), order)
+    return _excluded(frozen, tuple(stride), order)
+
+
+def balancing_projection(places: Sequence[Sequence[int]], stride: Sequence[int], order: int = 1) -> Array:
+    """Matrix that takes a kernel to the nearest one (least squares) that meets the DC condition of order ``m``.
+
+    Args:
+        places: As in :func:`excluded_directions`.
+        stride: As in :func:`excluded_directions`.
+        order: As in :func:`excluded_directions`.
+
+    Returns:
+        Symmetric orthogonal projection ``(taps, taps)``; apply it as ``W.ravel() @ projection``.
+
+    Raises:
+        ParameterError: As :func:`excluded_directions`.
+    """
+    basis = excluded_directions(places, stride, order)
+    result: Array = np.eye(len(basis)) - basis @ basis.T
+    return result
 
 
 def _check_axis(axis: int, places: tuple[int, ...], stride: int, order: int) -> None:
@@ -171,8 +189,8 @@ def _check_axis(axis: int, places: tuple[int, ...], stride: int, order: int) -> 
             f"{where}: {empty} of {stride} phases have no tap, so no kernel keeps a constant constant; "
             f"expected kernel_size >= stride: use kernel_size={order * (stride - 1) + 1} or more"
         )
-    projection = _projection((places,), (stride,), order)
-    if float(projection.sum()) < 1e-8 * len(places):  # squared gain of the best kernel of norm 1
+    sums = _excluded((places,), (stride,), order).sum(0)
+    if len(places) - float(sums @ sums) < 1e-8 * len(places):  # squared gain of the best kernel of norm 1
         raise ParameterError(
             f"{where}: too few taps for order (={order}); every kernel that meets it has DC gain zero; expected at "
             f"least order * (stride - 1) + 1 = {order * (stride - 1) + 1} taps: use a larger kernel_size or order=1"
