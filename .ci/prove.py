@@ -9,6 +9,7 @@ Usage: python .ci/prove.py [part of a test file's name ...]
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -25,17 +26,54 @@ KEPT = ROOT / ".prove"
 TABLE = ROOT / "docs" / "proof.md"
 
 
+def modules() -> dict[str, Path]:
+    """The package's modules by name."""
+    found = {}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        parts = path.relative_to(ROOT / "src").with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def named(path: Path, known: dict[str, Path]) -> set[str]:
+    """The package's modules that a file imports, or names in a string (imports by name)."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value]
+        for name in names:
+            parts = name.split(".")
+            found |= {part for n in range(1, len(parts) + 1) if (part := ".".join(parts[:n])) in known}
+    return found
+
+
 def digest(proof: Path) -> str:
-    """One hash over what a proof depends on: the package, the examples, and what it names of the tests."""
-    total = hashlib.sha256()
+    """One hash over what a proof depends on: its part of the package, the examples, and what it names of the tests."""
     text = proof.read_text(encoding="utf-8")
-    for folder in ("src", "tests", "examples"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            inside = path.relative_to(ROOT).parts
-            shared = "corpus" if "corpus" in inside else path.stem
-            if folder == "tests" and path != proof and shared != "conftest" and shared not in text:
-                continue
-            total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    used = [proof]
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        shared = "corpus" if "corpus" in path.relative_to(ROOT).parts else path.stem
+        if path != proof and (shared == "conftest" or shared in text):
+            used.append(path)
+    known = modules()
+    if "subprocess" in text or "CliRunner" in text:
+        wanted = set(known)  # through the command line anything may be meant
+    else:
+        wanted, queue = set(), [name for path in used for name in named(path, known)]
+        while queue:
+            name = queue.pop()
+            if name not in wanted:
+                wanted.add(name)
+                queue += named(known[name], known)
+    files = {*used, *(known[name] for name in wanted), *(ROOT / "examples").rglob("*.py")}
+    total = hashlib.sha256()
+    for path in sorted(files):
+        total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()
 
 

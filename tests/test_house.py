@@ -27,7 +27,7 @@ FILES = sorted(SRC.rglob("*.py"))
 
 # A room may import from itself and from rooms before it. ``check`` of evenly/check/__init__.py is the documented
 # exception: calling the package leads to evenly.api, when it is called.
-ROOMS = ("errors", "theory", "graph", "check", "report", "settings", "load", "api", "testing", "cli", "__main__")
+ROOMS = ("errors", "theory", "graph", "check", "nn", "report", "settings", "load", "api", "testing", "cli", "__main__")
 EXCEPTIONS = {("check", "api"), ("check", "report")}  # inside functions only: the callable package; Report.__str__
 
 
