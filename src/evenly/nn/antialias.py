@@ -66,7 +66,7 @@ Extent = Literal["always", "on average", "no"]
 
 _CONV = (F.conv1d, F.conv2d, F.conv3d)
 _CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-_MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+_MAX_POOL: tuple[Any, ...] = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _EXTENSIONS = ("reflect", "replicate", "zeros", "circular")
 _IMPLEMENTATIONS = ("auto", "blur_first", "folded", "conv_first")
 _EVEN = 1e-6
@@ -709,7 +709,8 @@ class _AntialiasedMaxPool(_BlurPool):
     def forward(self, x: Tensor) -> Tensor:
         """Take maxima, blur and decimate ``x`` of shape ``(N, C, *L)``."""
         self._check(x)
-        dense = _MAX_POOL[self.dims - 1](x, self.kernel_size, 1, self.padding, self.dilation)
+        # with indices, since torch.export fixes the size of max_pool1d without them; autograd computes them anyway
+        dense, _ = _MAX_POOL[self.dims - 1](x, self.kernel_size, 1, self.padding, self.dilation, return_indices=True)
         return super().forward(dense)
 
     def extra_repr(self) -> str:
