@@ -76,6 +76,7 @@ class _Projected(nn.Module):
         super().__init__()
         taps, rank = directions.shape
         self.few = taps > FEW * rank
+        self.free = rank == 0  # stride 1: nothing is excluded
         self.directions = directions
         self.register_buffer("projection", None, persistent=False)
         self._fill(like.device, like.dtype)
@@ -97,8 +98,8 @@ class _Projected(nn.Module):
         return projected.contiguous()
 
     def _project(self, taps: Tensor) -> Tensor:
-        if not self.directions.shape[1]:
-            return taps  # stride 1: nothing is excluded
+        if self.free:
+            return taps
         with _without_autocast(taps.device):
             wide = taps.to(self.projection.dtype)
             wide = wide - wide @ self.projection @ self.projection.T if self.few else wide @ self.projection
@@ -135,7 +136,7 @@ class PhaseMean(nn.Module):
 
     def forward(self, bias: Tensor) -> Tensor:
         by_phase = bias.view(-1, self.phases)
-        return by_phase.mean(1, keepdim=True).expand_as(by_phase).reshape(bias.shape)
+        return by_phase.mean(1, keepdim=True).expand_as(by_phase).reshape(bias.shape).contiguous()  # never overlapping
 
     def right_inverse(self, value: Tensor) -> Tensor:
         projected: Tensor = self(value.detach())

@@ -302,8 +302,7 @@ def _covariance(layer: Any, kind: str) -> Array:
     if layer.icnr:
         drawn = np.tile(np.eye(size), (phases, 1))  # every phase the same
         kept = (drawn - q @ (q.T @ drawn)).reshape(phases, size, size)
-        result = np.einsum("rtj,ruj->tu", kept, kept) / phases
-        return result
+        return np.asarray(np.einsum("rtj,ruj->tu", kept, kept) / phases)
     each = q.reshape(phases, size, -1)
     result -= np.einsum("rtj,ruj->tu", each, each) / phases
     return result

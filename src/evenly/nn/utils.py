@@ -110,8 +110,9 @@ def balance(module: M, order: int = 1) -> M:
     and ``nn.Conv2d`` directly followed by ``nn.PixelShuffle`` in an ``nn.Sequential``. Weights become their nearest
     balanced values (least squares). Layers of PyTorch's own classes become `BalancedConvTranspose`, in place, so that
     they pickle and load checkpoints from before; layers of classes derived from these get the parametrization only.
-    Parameters stay the same objects, so an optimizer that has them stays valid. A layer that is balanced already
-    gets the new order.
+    Parameters stay the same objects, so an optimizer that has them stays valid; ``parameters()`` lists the bias of a
+    transposed convolution first from then on, which matters where an optimizer's saved state goes by position. A layer
+    that is balanced already gets the new order.
 
     Args:
         module: A layer or any module that contains such layers; changed in place.
@@ -156,6 +157,8 @@ def _release(layer: Any) -> bool:
             )
     for name in names:
         parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+    if names and layer._parameters.get("bias") is not None:
+        layer._parameters["bias"] = layer._parameters.pop("bias")  # the order of the plain layer: weight, bias
     return bool(names)
 
 
