@@ -50,6 +50,12 @@ def icnr(net: Net) -> None:
     net.shuffle(name="layer")
 
 
+def blur(*taps: float, s: int = 1) -> Callable[[Net], object]:
+    """A fixed filter along both axes."""
+    values = np.broadcast_to(np.outer(taps, taps) / sum(taps) ** 2, (4, 1, len(taps), len(taps)))
+    return lambda n: n.conv(4, len(taps), s, groups=4, values=values, fixed=True, name="layer" if s > 1 else None)
+
+
 # code: (fires, severity, remedy, severity on the remedy or None for silence)
 Build = Callable[[Net], object]
 PAIRS: dict[str, list[tuple[str, Build, str, Build]]] = {
@@ -104,10 +110,24 @@ PAIRS: dict[str, list[tuple[str, Build, str, Build]]] = {
     "EV201": [
         ("k3s2", lambda n: n.conv(4, 3, 2, name="layer"), "warning", lambda n: n.conv(4, 4, 2, 1, name="layer")),
         ("7x7", lambda n: n.conv(4, 7, 2, name="layer"), "warning", lambda n: n.conv(4, 7, name="layer")),
+        (
+            "filtered",
+            lambda n: n.conv(4, 3, 2, name="layer"),
+            "warning",
+            steps(blur(1, 3, 3, 1), lambda n: n.conv(4, 3, 2)),
+        ),
+        ("real taps", blur(1, 2, 1, s=2), "warning", blur(1, 3, 4, 3, 1, s=2)),
+        (
+            "filter in vain",
+            steps(blur(1, 2, 1), lambda n: n.conv(4, 3, 2, name="layer")),
+            "warning",
+            steps(blur(1, 3, 4, 3, 1), lambda n: n.conv(4, 3, 2, name="layer")),
+        ),
     ],
     "EV202": [
         ("1x1s2", lambda n: n.conv(4, 1, 2, name="layer"), "error", lambda n: n.conv(4, 2, 2, 0, name="layer")),
         ("slice", lambda n: n.slice(0, 2, name="layer"), "error", lambda n: n.slice(0, 1)),
+        ("filtered", lambda n: n.conv(4, 1, 2, name="layer"), "error", steps(blur(1, 1), lambda n: n.conv(4, 1, 2))),
     ],
     "EV203": [
         ("max 3/2", lambda n: n.pool("max", 3, 2, name="layer"), "warning", lambda n: n.pool("average", 2, 2)),

@@ -194,6 +194,24 @@ class Facts:
             return None
         return collapse([fraction_period(abs(s), r) if abs(s) > 1 else 1 for s, r in zip(strides, rates, strict=True)])
 
+    def filter_before(self, layer: Layer) -> str | None:
+        """The fixed filter right before a strided layer that makes the gradient even again behind it, on the way back.
+
+        Where every phase of the stride has the same sum of the filter's taps, and the same of their squares, the
+        gradient at the filter's input is even on average over the layer's weights, whatever it is in between.
+        """
+        stride = getattr(layer.node.op, "stride", None)
+        source = self.graph.nodes[layer.node.inputs[0]]
+        while isinstance(source.op, ir.Pad):
+            source = self.graph.nodes[source.inputs[0]]
+        if stride is None or not isinstance(source.op, ir.Conv) or prod(source.op.stride) != 1:
+            return None
+        taps = _filter(source.op)
+        if taps is None:
+            return None
+        sums = (_phase_sums(t, stride, source.op.dilation) for t in (taps, taps**2))
+        return source.name if all(s.min() > 0 and _level(ratio(s)) == 1 for s in sums) else None
+
     def removed_by(self, layer: Layer) -> str | None:
         """The layer that provably removes what this one creates, before any output."""
         by = self.actual.removed_by.get(layer.index)
@@ -247,14 +265,39 @@ def _conv(facts: Facts, index: int, node: ir.Node) -> Layer | None:
     assert isinstance(op, ir.Conv)
     if not op.kernel:
         return None
+    taps = _filter(op)
     return Layer(
         index,
         node,
         "conv",
-        read=unevenness(op.kernel, op.stride, op.dilation),
+        read=unevenness(op.kernel, op.stride, op.dilation)
+        if taps is None
+        else _level(ratio(_phase_sums(taps**2, op.stride, op.dilation))),
         fixed=op.weight is not None and op.weight.fixed,
         born=index in facts.births,
     )
+
+
+def _filter(op: ir.Conv) -> NDArray[np.float64] | None:
+    """The taps of a fixed filter that every channel passes by itself, ``(channels, *kernel)``."""
+    weight = op.weight
+    if weight is None or not (weight.fixed and weight.known) or op.groups != op.in_channels or prod(op.kernel) == 1:
+        return None
+    return weight.values().reshape(-1, *op.kernel)
+
+
+def _phase_sums(taps: NDArray[np.float64], stride: Sequence[int], dilation: Sequence[int]) -> NDArray[np.float64]:
+    """Sums over the channels and over the taps of each phase, ``(*stride)``."""
+    sums = np.zeros(tuple(stride))
+    places = np.indices(taps.shape[1:]) * np.reshape(dilation, (-1, *(1,) * (taps.ndim - 1)))
+    phases = tuple(p % s for p, s in zip(places, stride, strict=True))
+    np.add.at(sums, phases, taps.sum(0))
+    return sums
+
+
+def _level(value: float) -> float:
+    """A ratio of sums of float32 numbers, 1 where they cannot tell it from 1."""
+    return 1.0 if value <= 1 + BALANCED else value
 
 
 def _values(facts: Facts, weight: ir.Weight | None) -> NDArray[np.float64] | None:

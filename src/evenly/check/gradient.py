@@ -51,7 +51,7 @@ class InputGradient:
             return None
         scale = float(self.variance.max()) or 1.0
         clean = np.where(self.variance < 1e-12 * scale, 0.0, self.variance)
-        return 1.0 if np.ptp(clean) < 1e-9 * scale else ratio(clean)
+        return 1.0 if np.ptp(clean) < 1e-6 * scale else ratio(clean)  # the taps of fixed filters may be float32
 
     @property
     def dead_fraction(self) -> float | None:

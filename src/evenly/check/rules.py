@@ -560,7 +560,8 @@ def uneven_gradient(facts: Facts) -> Iterator[Finding]:
     ## What it finds
     A strided convolution whose kernel size is not divisible by its stride. Its gradient is a transposed convolution of
     the same kernel and stride, so the number of outputs that read a position depends on its phase: `3x3, s=2` gives
-    4:2:2:1, `7x7, s=2` gives 16:12:12:9. A fixed filter before a decimation is judged by its real taps.
+    4:2:2:1, `7x7, s=2` gives 16:12:12:9. A fixed filter is judged by its real taps, by the sums of their squares. The
+    finding is *info* where a fixed filter right before the convolution makes the gradient even again behind it.
 
     ## Why it matters
     Some pixels weigh several times as much as their neighbours, for no reason in the data. A discriminator or a
@@ -606,13 +607,21 @@ def uneven_gradient(facts: Facts) -> Iterator[Finding]:
         if not isinstance(op, ir.Conv | ir.Unfold) or layer.read in (None, 1.0, inf) or not layer.node.sizes:
             continue
         assert layer.read is not None
+        even = facts.filter_before(layer)
+        message = (
+            f"{_geometry(layer)} reads some positions {layer.read:.3g} times as often as others, so they get that much "
+            "more squared gradient"
+        )
+        if even is not None:
+            what = f"{message}; the filter {even} before it makes it even again."
+            yield Finding("EV201", "info", layer.name, what, 1, "None needed")
+            continue
         yield _gradient_finding(
             facts,
             layer,
             "EV201",
             "warning",
-            f"{_geometry(layer)} reads some positions {layer.read:.3g} times as often as others, so they get that much "
-            "more squared gradient",
+            message,
             "Use a kernel that the stride divides, or blur before the decimation (filter 1, 3, 3, 1 at stride 2)",
         )
 
@@ -657,7 +666,9 @@ def dead_input_positions(facts: Facts) -> Iterator[Finding]:
         dead = facts.dead_inputs(layer)
         if isinstance(op, ir.Slice) and not dead:
             continue  # one of several slices that together read everything
-        where = "of the network's own input" if dead else "on this branch; other branches read them"
+        even = facts.filter_before(layer)
+        elsewhere = "other branches read them" if even is None else f"the filter {even} before it hands gradient to all"
+        where = "of the network's own input" if dead else f"on this branch; {elsewhere}"
         kernel = "its stride skips them" if isinstance(op, ir.Slice) else "its kernel does not cover its stride"
         yield _gradient_finding(
             facts,

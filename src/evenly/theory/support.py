@@ -165,7 +165,7 @@ def through_matrix(support: Support, matrix: NDArray[np.float64], axis: int) -> 
     """A fixed linear operation of one axis, given on the cell as ``(P_out, P)``."""
     outputs, inputs = matrix.shape
     response = np.fft.fft(np.fft.ifft(matrix, axis=1) * inputs, axis=0) / outputs  # frequency in -> frequency out
-    moves = np.abs(response) > 1e-9 * np.abs(matrix).sum(1).max(initial=1e-300)
+    moves = np.abs(response) > ZERO * np.abs(matrix).sum(1).max(initial=1e-300)
     moved = np.moveaxis(support, axis, 0).reshape(inputs, -1)
     result = (moves.astype(np.float64) @ moved.astype(np.float64)) > 0.5
     shape = [outputs, *(n for a, n in enumerate(support.shape) if a != axis)]
