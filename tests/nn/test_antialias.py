@@ -554,6 +554,11 @@ def test_wrong_inputs():
         aa.BlurPool1d(4)(torch.zeros(1, 3, 8))
     with pytest.raises(ParameterError, match=r"\(N, 3, "):
         aa.AntialiasedConv1d(3, 4, 3)(torch.zeros(1, 2, 8))
+    with pytest.raises(
+        ParameterError, match=r"axis 3 \(=2\) must be at least 3 .* 4 taps; use padding_mode='replicate'"
+    ):
+        aa.BlurPool2d()(torch.zeros(1, 3, 8, 2))
+    assert aa.BlurPool2d(padding_mode="replicate")(torch.zeros(1, 3, 1, 1)).shape == (1, 3, 1, 1)
     with pytest.raises(ParameterError, match="stride"):
         aa.even_taps(0)
     with pytest.raises(ParameterError, match="reach"):

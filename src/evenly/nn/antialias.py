@@ -68,6 +68,8 @@ _CONV = (F.conv1d, F.conv2d, F.conv3d)
 _CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _MAX_POOL: tuple[Any, ...] = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _EXTENSIONS = ("reflect", "replicate", "zeros", "circular")
+_SMALLEST = {"reflect": 1, "circular": 0}
+"""By how much an axis must be longer than its extension."""
 _IMPLEMENTATIONS = ("auto", "blur_first", "folded", "conv_first")
 _EVEN = 1e-6
 """Spread over phases, relative to the mean, up to which sums count as equal: taps may have been float32."""
@@ -250,9 +252,21 @@ class _Filtered(nn.Module):
         return self.filter.to(x.dtype).expand(x.shape[1], 1, *self.filter.shape[2:])
 
     def _check(self, x: Tensor, channels: int | None = None) -> None:
-        wish = f"(N, {'C' if channels is None else channels}, *spatial) with {self.dims} spatial axes"
-        if x.dim() != self.dims + 2 or (channels is not None and x.shape[1] != channels):
-            refuse("input shape", tuple(x.shape), wish, f"use the class for {x.dim() - 2}-D or reshape the input")
+        if x.dim() != self.dims + 2:
+            wish = f"(N, C, *spatial) with {self.dims} spatial axes"
+            refuse("input shape", tuple(x.shape), wish, "add the batch axis, or use the class for so many axes")
+        if channels is not None and x.shape[1] != channels:
+            refuse("input shape", tuple(x.shape), f"(N, {channels}, *spatial)", "make the layer for so many channels")
+
+    def _extended(self, x: Tensor, amounts: Sequence[tuple[int, int]], mode: str) -> Tensor:
+        """``x`` continued beyond its border, if it is large enough to be reflected or repeated."""
+        if mode in _SMALLEST:
+            for axis, pair in enumerate(amounts, start=2):
+                least = max(pair) + _SMALLEST[mode]
+                if x.shape[axis] < least:
+                    wish = f"at least {least} for padding_mode='{mode}' and a filter of {self.filter.shape[axis]} taps"
+                    refuse(f"size of axis {axis}", int(x.shape[axis]), wish, "use padding_mode='replicate' or 'zeros'")
+        return extend(x, amounts, mode)
 
     def _shown(self, taps: Sequence[Sequence[float]]) -> str:
         rows = ["(" + ", ".join(f"{t:.4g}" for t in row) + ")" for row in taps]
@@ -318,7 +332,7 @@ class _FIRUpsample(_Filtered):
         """Up-sample ``x`` of shape ``(N, C, *L)``."""
         self._check(x)
         return _CONV_TRANSPOSE[self.dims - 1](
-            extend(x, self._amounts, self.padding_mode),
+            self._extended(x, self._amounts, self.padding_mode),
             self._weight(x),
             None,
             stride=self.scale_factor,
@@ -409,7 +423,7 @@ class _BlurPool(_Filtered):
         """Blur and decimate ``x`` of shape ``(N, C, *L)``."""
         self._check(x, self.channels)
         return _CONV[self.dims - 1](
-            extend(x, self._amounts, self.padding_mode), self._weight(x), stride=self.stride, groups=x.shape[1]
+            self._extended(x, self._amounts, self.padding_mode), self._weight(x), stride=self.stride, groups=x.shape[1]
         )
 
     def extra_repr(self) -> str:
@@ -582,7 +596,7 @@ class _AntialiasedConv(_Filtered):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, blur and decimate ``x`` of shape ``(N, C_in, *L)``."""
         self._check(x, self.in_channels)
-        return _RUN[self._chosen()](self, extend(x, self._amounts, self.padding_mode))
+        return _RUN[self._chosen()](self, self._extended(x, self._amounts, self.padding_mode))
 
     def _blur_first(self, x: Tensor) -> Tensor:
         early = tuple(s if k == 1 else 1 for s, k in zip(self.stride, self.kernel_size, strict=True))
