@@ -268,7 +268,7 @@ def test_no_finite_filter_is_even_at_every_lag():
         assert layer.conditions.squared == "on average"
 
 
-@pytest.mark.parametrize(("kernel", "taps"), [(2, None), (2, "even"), (3, "even"), (4, "even")])
+@pytest.mark.parametrize(("kernel", "taps"), [(2, None), (2, "even"), (3, None), (3, "even"), (4, "even")])
 def test_max_pool_conditions_over_independent_inputs(kernel, taps):
     layer = aa.AntialiasedMaxPool1d(kernel, 2, taps=taps, **F64)
     generator = torch.Generator().manual_seed(3)
@@ -287,7 +287,8 @@ def test_max_pool_conditions_over_independent_inputs(kernel, taps):
     size, error = gap(squared)
     assert layer.conditions.mean == "on average"
     assert layer.conditions.squared == ("on average" if taps == "even" else "no")
-    assert (size < 4 * error) == (taps == "even")
+    # independent inputs are mirror-symmetric, so that a window of 3 is even with the default taps too
+    assert (size < 4 * error) == (taps == "even" or kernel == 3)
     if taps is None and kernel == 2:
         assert size == pytest.approx(2 * (16 - 14) / (16 + 14), abs=4 * error)
 

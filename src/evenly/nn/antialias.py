@@ -283,8 +283,8 @@ class _FIRUpsample(_Filtered):
     Aligned as StyleGAN2's ``upfirdn2d`` (arXiv 1912.04958); ``[1, 3, 3, 1]`` at factor 2 with ``"replicate"`` *is*
     linear interpolation at half-pixel positions. Every phase has the same sum, so a constant stays a constant (the DC
     condition), up to the border with ``"replicate"`` and ``"reflect"``; with ``"zeros"`` it fades there. The filter is
-    no parameter and is not in ``state_dict``. One depthwise transposed convolution for all axes together: measured 1.3
-    to 1.9 times faster in two dimensions than one per axis.
+    no parameter and is not in ``state_dict``. One depthwise transposed convolution for all axes together: measured 1.2
+    to 1.9 times faster in two dimensions than one per axis, and equal in three.
 
     Shapes: ``(N, C, *L)`` to ``(N, C, *(s * L))``.
 
@@ -582,7 +582,7 @@ class _AntialiasedConv(_Filtered):
     def _chosen(self) -> str:
         """The implementation to run, by a rule from measurements on one CPU thread.
 
-        The filter first, 2 to 8 times as fast as the convolution first in networks' usual shapes, 2-D and 3-D; folded
+        The filter first, 1.3 to 8 times as fast as the convolution first in networks' usual shapes, 2-D and 3-D; folded
         in 1-D under 64 channels a group (up to 1.8 times as fast) and for one channel a group, which has little to
         save, in 3-D and in inference (1.5 to 4 times).
         """
@@ -670,9 +670,10 @@ class _AntialiasedMaxPool(_BlurPool):
     `conditions`: which position of a window wins depends on the data, so both hold on average over inputs whose
     statistics do not depend on the position. The mean gradient is even then. The squared gradient is even if the filter
     is even at every lag between two positions of a window, since neighbouring windows share winners: it is with
-    ``taps="even"`` (``[1, 2, 2, 1]`` up to ``kernel_size=3`` at stride 2), and is not with the default ``[1, 3, 3, 1]``
-    (14:16 per axis for independent inputs and ``kernel_size=2``, against 1:4 windows of plain ``kernel_size=3,
-    stride=2`` in two dimensions). The gradient of one sample stays sparse where single positions win many windows.
+    ``taps="even"`` (``[1, 2, 2, 1]`` up to ``kernel_size=3`` at stride 2). The default ``[1, 3, 3, 1]`` gives 14:16 per
+    axis for independent inputs at ``kernel_size=2``; at ``kernel_size=3`` one pair of neighbouring windows lies on each
+    phase, so that it is even where the statistics are mirror-symmetric too, which is not claimed. Plain max pooling of
+    ``kernel_size=3, stride=2`` has 1:2:2:4. The gradient of one sample stays sparse where few positions win.
 
     Shapes: as ``torch.nn.MaxPoolNd`` with the same arguments and ``ceil_mode=False``.
 
@@ -709,7 +710,6 @@ class _AntialiasedMaxPool(_BlurPool):
         if any(2 * p > k for p, k in zip(pads, kernel, strict=True)):
             refuse("padding", padding, f"at most half the window kernel_size={_short(kernel)}", "make it smaller")
         made = _decimation_taps(taps, strides, _reach(kernel, spread))
-        # an axis of stride 1 takes any taps and ignores them
         super().__init__(None, made, strides, padding_mode, device=device, dtype=dtype)
         self.kernel_size, self.padding, self.dilation = kernel, pads, spread
 
