@@ -1,0 +1,142 @@
+"""The fold: an interpolation by a whole factor and the convolution after it as one transposed convolution.
+
+With ``h`` the interpolation's FIR and ``w`` the convolution's kernel, dilation ``d``, the folded kernel is
+``f[m] = sum_t w[t] h[m - d(k-1) + d t]``, ``K = d(k-1) + len(h)`` taps per axis (Odena, Dumoulin & Olah 2016 describe
+the equivalence; docs/theory.md, section 3). Per axis that is a small matrix times the kernel, so that the whole fold is
+one matrix product: a convolution over one-channel images would cost more than it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from evenly.nn.resampling import Kernel, extend
+
+__all__ = ["Axis", "fold_matrix", "fold_weight", "folded"]
+
+
+class Axis:
+    """The geometry of one axis of a resize-convolution: interpolation by ``kernel``, padding, stride-1 convolution.
+
+    Attributes:
+        kernel: The interpolation's FIR.
+        size: Taps of the convolution.
+        dilation: Their distance.
+        pad: Samples before and after, added after the interpolation.
+    """
+
+    __slots__ = ("dilation", "kernel", "pad", "size")
+
+    def __init__(self, kernel: Kernel, size: int, dilation: int, pad: tuple[int, int]) -> None:
+        self.kernel, self.size, self.dilation, self.pad = kernel, size, dilation, pad
+
+    def output_size(self, length: int) -> int:
+        """Outputs for ``length`` inputs."""
+        return self.kernel.scale * length + self.growth
+
+    @property
+    def crop(self) -> int:
+        """How many samples of the full transposed convolution lie before the first output."""
+        return self.dilation * (self.size - 1) + self.kernel.origin - self.pad[0]
+
+    @property
+    def taps(self) -> int:
+        """Taps of the folded kernel."""
+        return self.dilation * (self.size - 1) + len(self.kernel.taps)
+
+    @property
+    def growth(self) -> int:
+        """Outputs beyond ``scale`` times the inputs."""
+        return sum(self.pad) - self.dilation * (self.size - 1)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many inputs beyond both ends the outputs read; negative where they do not read all."""
+        s = self.kernel.scale
+        return (self.taps - 1 - self.crop) // s, (self.growth - 1 + self.crop) // s + 1
+
+
+@lru_cache(maxsize=64)
+def _fold_array(kernels: tuple[Kernel, ...], sizes: tuple[int, ...], dilations: tuple[int, ...]) -> np.ndarray:
+    whole = np.ones((1, 1))
+    for kernel, k, d in zip(kernels, sizes, dilations, strict=True):
+        one = np.zeros((d * (k - 1) + len(kernel.taps), k))
+        for t in range(k):
+            one[d * (k - 1 - t) : d * (k - 1 - t) + len(kernel.taps), t] = kernel.taps
+        whole = np.kron(whole, one)
+    return whole
+
+
+def fold_matrix(axes: Sequence[Axis], like: Tensor) -> Tensor:
+    """The fold of all axes as a matrix (prod K, prod k), of the dtype and device of ``like``."""
+    array = _fold_array(tuple(a.kernel for a in axes), tuple(a.size for a in axes), tuple(a.dilation for a in axes))
+    return torch.tensor(array, dtype=like.dtype, device=like.device)
+
+
+def fold_weight(weight: Tensor, axes: Sequence[Axis], groups: int = 1) -> Tensor:
+    """The kernel of the transposed convolution that equals interpolation and convolution.
+
+    Args:
+        weight: (C_out, C_in / groups, *k) of the convolution.
+        axes: One geometry per spatial axis.
+        groups: Of the convolution.
+
+    Returns:
+        (C_in, C_out / groups, *K), channels last in memory.
+    """
+    c_out, c_in = weight.shape[:2]
+    sizes = [a.taps for a in axes]
+    precise = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
+    taps = precise.reshape(groups, c_out // groups, c_in, -1).permute(0, 2, 3, 1)  # (g, C_in/g, prod k, C_out/g)
+    with torch.autocast(weight.device.type, enabled=False):
+        full = torch.matmul(fold_matrix(axes, precise), taps)
+    full = full.to(weight.dtype).view(groups * c_in, *sizes, c_out // groups)
+    return full.permute(0, -1, *range(1, len(axes) + 1))
+
+
+def folded(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Axis], groups: int, extension: str) -> Tensor:
+    """The resize-convolution of ``x`` by its folded ``kernel``.
+
+    Args:
+        x: (N, C_in, *spatial).
+        kernel: From `fold_weight`.
+        bias: (C_out,) or None.
+        axes: One geometry per spatial axis.
+        groups: Of the convolution.
+        extension: How ``x`` continues beyond its border, ``"zeros"`` or ``"replicate"``.
+
+    Returns:
+        (N, C_out, *output sizes).
+    """
+    convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(axes) - 1]
+    amounts = [a.reach for a in axes]
+    if extension == "zeros":  # the transposed convolution itself goes on with zeros, as far as its taps reach
+        amounts = [(max(-(a.crop // a.kernel.scale), 0), 0) for a in axes]
+    x = extend(x, amounts, extension)
+    # One operator does all where it can: equal padding at both ends, output padding for what is longer at the far end.
+    padding, extra, rest = [], [], []
+    for axis, (low, high) in zip(axes, amounts, strict=True):
+        s = axis.kernel.scale
+        start = axis.crop + s * low
+        surplus = s * (low + high - 1) + axis.taps - axis.growth - 2 * start
+        padding.append(start)
+        extra.append(max(0, -surplus))
+        rest.append(max(0, surplus))
+    if any(
+        e >= a.kernel.scale for e, a in zip(extra, axes, strict=True)
+    ):  # wanted beyond what output padding may add: more zeros at the input's end
+        more = [(0, -(-e // a.kernel.scale)) for e, a in zip(extra, axes, strict=True)]
+        x = extend(x, more, "zeros")
+        rest = [m[1] * a.kernel.scale - e + r for m, a, e, r in zip(more, axes, extra, rest, strict=True)]
+        extra = [0] * len(axes)
+    y = convolve(x, kernel, bias, [a.kernel.scale for a in axes], padding, extra, groups)
+    for dim, surplus in enumerate(rest, start=2):
+        if surplus:
+            y = y.narrow(dim, 0, y.shape[dim] - surplus)
+    return y
