@@ -27,7 +27,7 @@ from torch import Tensor
 from evenly.nn._fold import Axis
 from evenly.nn.resampling import extend
 
-__all__ = ["by_differences", "difference_weight"]
+__all__ = ["by_differences"]
 
 CHUNK = 512  # input positions that are worked on at a time: enough for the matrix products, little for the cache
 Choice = tuple[int, ...]  # per axis: 0, the signal itself; 1, its first difference
@@ -106,11 +106,6 @@ def _products(weight: Tensor, plan: tuple[Breakpoints, ...]) -> Tensor:
     return torch.matmul(matrix, weight.reshape(c_out * c_in, -1).t()).view(-1, c_out, c_in)
 
 
-def difference_weight(weight: Tensor, axes: Sequence[Axis]) -> Tensor:
-    """The prepared weights (prod k, C_out, C_in) of a convolution's ``weight`` (C_out, C_in, *k)."""
-    return _products(weight, _plan(axes))
-
-
 @dataclass
 class _Part:
     """Products on their way to the output: (N, positions per axis left and done, C_out); may it be overwritten?"""
@@ -170,8 +165,8 @@ class _Engine:
         for choice, first, last in self.groups:
             v = sources[choice]
             rows, columns = v.reshape(-1, self.c_in), weight[first:last].view(-1, self.c_in).t()
-            plain = bias is not None and not any(choice)
-            out = torch.addmm(bias, rows, columns) if plain else torch.mm(rows, columns)
+            carries = None if any(choice) else bias
+            out = torch.mm(rows, columns) if carries is None else torch.addmm(carries, rows, columns)
             parts[choice] = _Part(out.view(*v.shape[:-1], *self._counts(choice), self.c_out), True)
         return parts
 
@@ -277,11 +272,8 @@ class _Differences(torch.autograd.Function):
     """The whole layer on channels-last tensors; its gradient by the same differences, its second one in plain form."""
 
     @staticmethod
-    def forward(
-        x: Tensor, weight: Tensor, bias: Tensor | None, prepared: Tensor | None, plan: tuple[Breakpoints, ...]
-    ) -> Tensor:
-        if prepared is None:
-            prepared = _products(weight, plan)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, plan: tuple[Breakpoints, ...]) -> Tensor:
+        prepared = _products(weight, plan)
         engine = _Engine(plan, x.shape[-1], weight.shape[0])
         blocks = [size - (a.high - a.low) for size, a in zip(x.shape[1:-1], plan, strict=True)]
         y = x.new_empty(x.shape[0], *(b * a.scale for b, a in zip(blocks, plan, strict=True)), weight.shape[0])
@@ -293,7 +285,7 @@ class _Differences(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, bias, _, plan = inputs
+        x, weight, bias, plan = inputs
         ctx.save_for_backward(x, weight, bias)
         ctx.plan = plan
 
@@ -305,7 +297,7 @@ class _Differences(torch.autograd.Function):
         if torch.is_grad_enabled():  # differentiated again: say it in operations that autograd knows
             wanted = [v for v, need in zip((x, weight, bias), needs, strict=False) if need]
             found = iter(torch.autograd.grad(_plain(x, weight, bias, plan), wanted, grad, create_graph=True))
-            return (*(next(found) if need else None for need in needs[:3]), None, None)
+            return (*(next(found) if need else None for need in needs[:3]), None)
         engine = _Engine(plan, x.shape[-1], weight.shape[0])
         prepared = _products(weight, plan) if needs[0] else None
         g = _phases(grad.contiguous(), plan)
@@ -332,7 +324,7 @@ class _Differences(torch.autograd.Function):
             matrix = torch.tensor(_matrix(plan)[0], dtype=weight.dtype, device=weight.device)
             weight_grad = torch.matmul(w_grad.view(len(matrix), -1).t(), matrix).view(weight.shape)
         bias_grad = grad.flatten(0, -2).sum(0) if needs[2] else None
-        return x_grad, weight_grad, bias_grad, None, None
+        return x_grad, weight_grad, bias_grad, None
 
 
 def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, plan: tuple[Breakpoints, ...]) -> Tensor:
@@ -347,9 +339,7 @@ def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, plan: tuple[Breakpoin
     return convolve(y, weight, bias).movedim(1, -1)
 
 
-def by_differences(
-    x: Tensor, weight: Tensor, bias: Tensor | None, axes: Sequence[Axis], extension: str, prepared: Tensor | None = None
-) -> Tensor:
+def by_differences(x: Tensor, weight: Tensor, bias: Tensor | None, axes: Sequence[Axis], extension: str) -> Tensor:
     """The nearest-neighbour resize-convolution of ``x``; dilation and groups of 1.
 
     Args:
@@ -358,7 +348,6 @@ def by_differences(
         bias: (C_out,) or None.
         axes: One geometry per spatial axis, interpolation by nearest neighbour.
         extension: How ``x`` continues beyond its border, ``"zeros"`` or ``"replicate"``.
-        prepared: `difference_weight` of the weight, where it is at hand.
 
     Returns:
         (N, C_out, *output sizes), channels last in memory.
@@ -370,7 +359,7 @@ def by_differences(
         blocks = -(-wanted // axis.scale)
         amounts.append((-axis.low, blocks + axis.high - n))
     source = extend(x, amounts, extension).movedim(1, -1).contiguous()
-    y: Tensor = _Differences.apply(source, weight, bias, prepared, plan)  # type: ignore[no-untyped-call]
+    y: Tensor = _Differences.apply(source, weight, bias, plan)  # type: ignore[no-untyped-call]
     for dim, wanted in enumerate(sizes, start=1):
         y = y.narrow(dim, 0, wanted)
     return y.movedim(-1, 1)

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from evenly.nn.resampling import Kernel, extend
@@ -63,8 +64,8 @@ class Axis:
 
 
 @lru_cache(maxsize=64)
-def _fold_array(kernels: tuple[Kernel, ...], sizes: tuple[int, ...], dilations: tuple[int, ...]) -> np.ndarray:
-    whole = np.ones((1, 1))
+def _fold_array(kernels: tuple[Kernel, ...], sizes: tuple[int, ...], dilations: tuple[int, ...]) -> NDArray[np.float64]:
+    whole: NDArray[np.float64] = np.ones((1, 1))
     for kernel, k, d in zip(kernels, sizes, dilations, strict=True):
         one = np.zeros((d * (k - 1) + len(kernel.taps), k))
         for t in range(k):
@@ -93,7 +94,9 @@ def fold_weight(weight: Tensor, axes: Sequence[Axis], groups: int = 1) -> Tensor
     c_out, c_in = weight.shape[:2]
     sizes = [a.taps for a in axes]
     precise = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
-    taps = precise.reshape(groups, c_out // groups, c_in, -1).permute(0, 2, 3, 1)  # (g, C_in/g, prod k, C_out/g)
+    taps = (
+        precise.contiguous().view(groups, c_out // groups, c_in, -1).permute(0, 2, 3, 1)
+    )  # (g, C_in/g, prod k, C_out/g)
     with torch.autocast(weight.device.type, enabled=False):
         full = torch.matmul(fold_matrix(axes, precise), taps)
     full = full.to(weight.dtype).view(groups * c_in, *sizes, c_out // groups)

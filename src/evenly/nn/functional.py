@@ -20,7 +20,7 @@ from torch import Tensor
 
 from evenly.nn._arguments import choice, integers, pairs, refuse, scales
 from evenly.nn._choice import choose
-from evenly.nn._differences import by_differences, difference_weight
+from evenly.nn._differences import by_differences
 from evenly.nn._fold import Axis, fold_weight, folded
 from evenly.nn.resampling import Kernel, extend, interpolation_kernel, parse_mode, resize
 
@@ -139,23 +139,13 @@ def plain(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
     return _convolve(resize(x, plan.scale_factor, plan.mode), weight, bias, plan)
 
 
-def prepare(weight: Tensor, plan: Plan, implementation: str) -> Tensor:
-    """What an implementation makes of the weight before it sees any input."""
-    if implementation == "differences":
-        return difference_weight(weight, plan.nearest_axes)
-    return fold_weight(weight, plan.nearest_axes, plan.groups)
-
-
-def fast(
-    x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementation: str, prepared: Tensor | None = None
-) -> Tensor:
+def fast(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementation: str) -> Tensor:
     """The layer by one of the two other ways."""
     axes = plan.nearest_axes
     if implementation == "differences":
-        y = by_differences(x, weight, bias, axes, plan.extension, prepared)
+        y = by_differences(x, weight, bias, axes, plan.extension)
     else:
-        kernel = fold_weight(weight, axes, plan.groups) if prepared is None else prepared
-        y = folded(x, kernel, bias, axes, plan.groups, plan.extension)
+        y = folded(x, fold_weight(weight, axes, plan.groups), bias, axes, plan.groups, plan.extension)
     if not plan.nearest:
         y = _smooth(y, plan)
     return _borders(y, x, weight, bias, plan)
@@ -208,15 +198,20 @@ def _window(x: Tensor, plan: Plan, axis: int, side: int, width: int) -> Tensor:
     return part.narrow(dim, 0 if side == 0 else part.shape[dim] - window - width, window + width)
 
 
-def run(
-    x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementation: str, prepared: Tensor | None = None
-) -> Tensor:
-    """The layer by the implementation that is asked for or chosen; the memory format is that of the input."""
-    if implementation == "auto":
-        implementation = choose(x, weight, plan)
+def run(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementation: str) -> Tensor:
+    """The layer by one implementation; the memory format stays that of the input."""
     if implementation == "plain" or x.numel() == 0 or not plan.covers(x.shape[2:]):
         return plain(x, weight, bias, plan)
-    return fast(x, weight, bias, plan, implementation, prepared)
+    if torch.is_autocast_enabled(x.device.type) and implementation == "differences":
+        implementation = "folded"  # autocast lowers the precision of operators that it knows
+    y = fast(x, weight, bias, plan, implementation)
+    return y.contiguous() if x.is_contiguous() and not channels_last(x) else y
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether ``x`` is stored channels last; an axis of size 1 leaves that open, and then it may as well be."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()])
 
 
 def resize_conv(
@@ -256,6 +251,8 @@ def resize_conv(
     """
     plan = Plan(x.dim() - 2, scale_factor, mode, weight.shape[2:], padding, padding_mode, dilation, groups)
     check_implementation(plan, implementation)
+    if implementation == "auto":
+        implementation = choose(x, weight, plan)
     return run(x, weight, bias, plan, implementation)
 
 

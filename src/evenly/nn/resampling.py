@@ -83,7 +83,7 @@ def parse_mode(mode: str, dims: int) -> tuple[str, tuple[float, ...]]:
         if dims != 2:
             refuse("mode", mode, f"a mode that exists in {dims}-D", "use mode='linear' or a FIR")
         return mode, ()
-    refuse("mode", mode, f"one of {known}", "choose one of these")
+    return refuse("mode", mode, f"one of {known}", "choose one of these")
 
 
 def _cubic(distance: float, a: float = -0.75) -> float:
