@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.graph import onnx_cases as cases
 from tests.graph.onnx_interpret import interpret
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from evenly.errors import EvenlyError, FormatError, InputShapeError
 from evenly.graph import ir
@@ -859,3 +860,16 @@ def test_layers_whose_weights_are_stored_once_have_names_of_their_own(tmp_path: 
     graphs = read_onnx(path), read_module(module, (torch.zeros(shape),))
     found, expected = ([n.name for n in g.nodes if isinstance(n.op, ir.Conv | ir.ConvTranspose)] for g in graphs)
     assert found == expected == ["0", "0#2", "1", "2", "2#2"]
+
+
+def test_a_layer_that_the_exporter_merged_with_its_normalisation_keeps_its_name(tmp_path: Path) -> None:
+    from evenly.graph.torch import read_module
+
+    convs = [nn.ConvTranspose1d(3, 4, 4, stride=2), nn.ConvTranspose1d(4, 4, 4, stride=2)]
+    layers = [layer for conv in convs for layer in (spectral_norm(conv), nn.BatchNorm1d(4, eps=1e-3), nn.ReLU())]
+    module, shape = nn.Sequential(*layers).eval(), (1, 3, 16)
+    path = export(module, shape, tmp_path / "m.onnx", dynamo=True)
+    assert not any(n.op_type == "BatchNormalization" for n in onnx.load(path).graph.node)
+    graphs = read_onnx(path), read_module(module, (torch.zeros(shape),))
+    found, expected = ([n.name for n in g.nodes if isinstance(n.op, ir.ConvTranspose)] for g in graphs)
+    assert found == expected == ["0", "3"]

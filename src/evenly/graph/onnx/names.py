@@ -110,7 +110,8 @@ def _owners(items: Sequence[Item], consts: Mapping[str, Const], scopes: Mapping[
     """The module whose weight a node reads, where the name of the initialiser tells it.
 
     Exporters store equal tensors once. An initialiser that several nodes read names the module of a node whose scope
-    holds that module; a convolution or a recurrent layer elsewhere is called by its scope.
+    holds that module; a convolution or a recurrent layer of which no initialiser tells is called by its scope. The
+    scope comes last, since an exporter that merges two layers keeps that of the second.
     """
     uses = Counter(name for it in items for name in it.inputs)
     owners = {}
@@ -123,9 +124,9 @@ def _owners(items: Sequence[Item], consts: Mapping[str, Const], scopes: Mapping[
             if module and (uses[name] == 1 or (path and f"{module}.".startswith(f"{path}."))):
                 owners[id(it)] = module
                 break
-            if path and it.op in LAYERS and const is not None:
+        else:
+            if path and it.op in LAYERS and any(name in consts for name in it.inputs[1:]):
                 owners[id(it)] = path
-                break
     return owners
 
 
