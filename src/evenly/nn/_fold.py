@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evenly.nn.resampling import Kernel, extend
+
+FEW_CHANNELS = 8  # up to so many outputs, a convolution to all phases is faster than a transposed one (bench/nn.md)
 
 __all__ = ["Axis", "fold_matrix", "fold_weight", "folded"]
 
@@ -65,7 +68,7 @@ class Axis:
 
 @lru_cache(maxsize=64)
 def _fold_array(kernels: tuple[Kernel, ...], sizes: tuple[int, ...], dilations: tuple[int, ...]) -> NDArray[np.float64]:
-    whole: NDArray[np.float64] = np.ones((1, 1))
+    whole: Any = np.ones((1, 1))
     for kernel, k, d in zip(kernels, sizes, dilations, strict=True):
         one = np.zeros((d * (k - 1) + len(kernel.taps), k))
         for t in range(k):
@@ -117,6 +120,8 @@ def folded(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Axis],
     Returns:
         (N, C_out, *output sizes).
     """
+    if kernel.shape[1] <= FEW_CHANNELS and groups == 1 and not torch.compiler.is_compiling():
+        return _by_phases(x, kernel, bias, axes, extension)
     convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(axes) - 1]
     amounts = [a.reach for a in axes]
     if extension == "zeros":  # the transposed convolution itself goes on with zeros, as far as its taps reach
@@ -143,3 +148,33 @@ def folded(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Axis],
         if surplus:
             y = y.narrow(dim, 0, y.shape[dim] - surplus)
     return y
+
+
+def _by_phases(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Axis], extension: str) -> Tensor:
+    """The same as a sub-pixel convolution: all phases as channels of one convolution, then interleaved."""
+    dims, channels = len(axes), kernel.shape[1]
+    scale = [a.kernel.scale for a in axes]
+    taps = [-(-a.taps // a.kernel.scale) for a in axes]  # of each phase
+    kernel = extend(kernel, [(0, m * a.kernel.scale - a.taps) for m, a in zip(taps, axes, strict=True)], "zeros")
+    split = [v for m, s in zip(taps, scale, strict=True) for v in (m, s)]
+    order = (1, *range(3, 3 + 2 * dims, 2), 0, *range(2, 2 + 2 * dims, 2))  # (C_out, *s, C_in, *taps)
+    phases = kernel.reshape(-1, channels, *split).permute(order)
+    weight = phases.flip(tuple(range(-dims, 0))).reshape(-1, kernel.shape[0], *taps)
+    amounts, starts = [], []
+    for axis, m, s, length in zip(axes, taps, scale, x.shape[2:], strict=True):
+        first, last = axis.crop // s, (axis.output_size(length) - 1 + axis.crop) // s
+        amounts.append((m - 1 - first, last - (length - 1)))
+        starts.append(axis.crop - s * first)
+    function = (F.conv1d, F.conv2d, F.conv3d)[dims - 1]
+    if extension == "zeros" and all(low == high >= 0 for low, high in amounts):
+        y = function(x, weight, None, 1, [low for low, _ in amounts])
+    else:
+        y = function(extend(x, amounts, extension), weight)
+    blocks = y.shape[2:]
+    y = y.unflatten(1, (channels, *scale))
+    interleaved = (0, *(v for a in range(dims) for v in (2 + dims + a, 2 + a)), 1)  # channels last
+    y = y.permute(interleaved).reshape(y.shape[0], *(b * s for b, s in zip(blocks, scale, strict=True)), channels)
+    for dim, (axis, start, length) in enumerate(zip(axes, starts, x.shape[2:], strict=True), start=1):
+        y = y.narrow(dim, start, axis.output_size(length))
+    y = y.contiguous() if bias is None else y + bias
+    return y.movedim(-1, 1)

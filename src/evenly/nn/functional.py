@@ -174,10 +174,10 @@ def _borders(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Pl
                 places.append(y.narrow(2 + axis, 0 if side == 0 else size - width, width))
                 windows.append(_window(x, plan, axis, side, width))
         if len(places) == 2 and places[0].shape == places[1].shape:  # one call for both ends
-            both = function(torch.cat(windows), weight, bias, 1, 0, plan.dilation, plan.groups)
+            both = function(_stored_like(x, torch.cat(windows)), weight, bias, 1, 0, plan.dilation, plan.groups)
             results = list(both.chunk(2))
         else:
-            results = [function(v, weight, bias, 1, 0, plan.dilation, plan.groups) for v in windows]
+            results = [function(_stored_like(x, v), weight, bias, 1, 0, plan.dilation, plan.groups) for v in windows]
         for place, result in zip(places, results, strict=True):
             place.copy_(result)
     return y
@@ -206,6 +206,12 @@ def run(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementati
         implementation = "folded"  # autocast lowers the precision of operators that it knows
     y = fast(x, weight, bias, plan, implementation)
     return y.contiguous() if x.is_contiguous() and not channels_last(x) else y
+
+
+def _stored_like(x: Tensor, y: Tensor) -> Tensor:
+    """``y`` channels last if ``x`` is."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return y.contiguous(memory_format=formats[x.dim()]) if channels_last(x) else y
 
 
 def channels_last(x: Tensor) -> bool:
