@@ -11,11 +11,11 @@ The three ways differ in work and in overhead:
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 if TYPE_CHECKING:
     from evenly.nn.functional import Plan
@@ -29,9 +29,9 @@ def choose(x: Tensor, weight: Tensor, plan: Plan) -> str:
     A trace (``torch.compile``, ``torch.export``) sees one transposed convolution where that is all the layer is, else
     the plain layer: two standard operators.
     """
-    if not plan.foldable:
+    if not plan.foldable or _transformed():
         return "plain"
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return "folded" if plan.nearest and plan.padding_mode == "zeros" else "plain"
     learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return rule(x, weight, plan, learning)
@@ -40,3 +40,8 @@ def choose(x: Tensor, weight: Tensor, plan: Plan) -> str:
 def rule(x: Tensor, weight: Tensor, plan: Plan, learning: bool) -> str:
     """The measured rule."""
     return "folded"
+
+
+def _transformed() -> bool:
+    """Whether a transform of ``torch.func`` or forward-mode differentiation is at work, which need known operators."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0

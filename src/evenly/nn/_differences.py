@@ -25,6 +25,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evenly.nn._fold import Axis
+from evenly.nn._layout import to_last
 from evenly.nn.resampling import extend
 
 __all__ = ["by_differences"]
@@ -358,7 +359,7 @@ def by_differences(x: Tensor, weight: Tensor, bias: Tensor | None, axes: Sequenc
     for axis, n, wanted in zip(plan, x.shape[2:], sizes, strict=True):
         blocks = -(-wanted // axis.scale)
         amounts.append((-axis.low, blocks + axis.high - n))
-    source = extend(x, amounts, extension).movedim(1, -1).contiguous()
+    source = to_last(extend(x, amounts, extension))
     y: Tensor = _Differences.apply(source, weight, bias, plan)  # type: ignore[no-untyped-call]
     for dim, wanted in enumerate(sizes, start=1):
         y = y.narrow(dim, 0, wanted)

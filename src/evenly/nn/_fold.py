@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -68,12 +67,12 @@ class Axis:
 
 @lru_cache(maxsize=64)
 def _fold_array(kernels: tuple[Kernel, ...], sizes: tuple[int, ...], dilations: tuple[int, ...]) -> NDArray[np.float64]:
-    whole: Any = np.ones((1, 1))
+    whole = np.ones((1, 1))
     for kernel, k, d in zip(kernels, sizes, dilations, strict=True):
         one = np.zeros((d * (k - 1) + len(kernel.taps), k))
         for t in range(k):
             one[d * (k - 1 - t) : d * (k - 1 - t) + len(kernel.taps), t] = kernel.taps
-        whole = np.kron(whole, one)
+        whole = np.asarray(np.kron(whole, one))
     return whole
 
 
@@ -171,10 +170,9 @@ def _by_phases(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Ax
     else:
         y = function(extend(x, amounts, extension), weight)
     blocks = y.shape[2:]
-    y = y.unflatten(1, (channels, *scale))
+    y = y.view(y.shape[0], channels, *scale, *blocks)
     interleaved = (0, *(v for a in range(dims) for v in (2 + dims + a, 2 + a)), 1)  # channels last
     y = y.permute(interleaved).reshape(y.shape[0], *(b * s for b, s in zip(blocks, scale, strict=True)), channels)
     for dim, (axis, start, length) in enumerate(zip(axes, starts, x.shape[2:], strict=True), start=1):
         y = y.narrow(dim, start, axis.output_size(length))
-    y = y.contiguous() if bias is None else y + bias
-    return y.movedim(-1, 1)
+    return (y.contiguous() if bias is None else y + bias).movedim(-1, 1)

@@ -22,6 +22,7 @@ from evenly.nn._arguments import choice, integers, pairs, refuse, scales
 from evenly.nn._choice import choose
 from evenly.nn._differences import by_differences
 from evenly.nn._fold import Axis, fold_weight, folded
+from evenly.nn._layout import is_channels_last, to_first, to_last
 from evenly.nn.resampling import Kernel, extend, interpolation_kernel, parse_mode, resize
 
 __all__ = ["IMPLEMENTATIONS", "PADDING_MODES", "Plan", "resize_conv"]
@@ -174,13 +175,18 @@ def _borders(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Pl
                 places.append(y.narrow(2 + axis, 0 if side == 0 else size - width, width))
                 windows.append(_window(x, plan, axis, side, width))
         if len(places) == 2 and places[0].shape == places[1].shape:  # one call for both ends
-            both = function(_stored_like(x, torch.cat(windows)), weight, bias, 1, 0, plan.dilation, plan.groups)
+            both = function(_as_stored(torch.cat(windows), x), weight, bias, 1, 0, plan.dilation, plan.groups)
             results = list(both.chunk(2))
         else:
-            results = [function(_stored_like(x, v), weight, bias, 1, 0, plan.dilation, plan.groups) for v in windows]
+            results = [function(_as_stored(v, x), weight, bias, 1, 0, plan.dilation, plan.groups) for v in windows]
         for place, result in zip(places, results, strict=True):
             place.copy_(result)
     return y
+
+
+def _as_stored(y: Tensor, x: Tensor) -> Tensor:
+    """``y`` channels last if ``x`` is: a window of it may have lost that, and with it the fast convolutions."""
+    return to_last(y).movedim(-1, 1) if is_channels_last(x) else y
 
 
 def _window(x: Tensor, plan: Plan, axis: int, side: int, width: int) -> Tensor:
@@ -204,20 +210,10 @@ def run(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementati
         return plain(x, weight, bias, plan)
     if torch.is_autocast_enabled(x.device.type) and implementation == "differences":
         implementation = "folded"  # autocast lowers the precision of operators that it knows
-    y = fast(x, weight, bias, plan, implementation)
-    return y.contiguous() if x.is_contiguous() and not channels_last(x) else y
-
-
-def _stored_like(x: Tensor, y: Tensor) -> Tensor:
-    """``y`` channels last if ``x`` is."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return y.contiguous(memory_format=formats[x.dim()]) if channels_last(x) else y
-
-
-def channels_last(x: Tensor) -> bool:
-    """Whether ``x`` is stored channels last; an axis of size 1 leaves that open, and then it may as well be."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return x.dim() in formats and x.is_contiguous(memory_format=formats[x.dim()])
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or is_channels_last(x):
+        return fast(x, weight, bias, plan, implementation)
+    y = fast(to_last(x).movedim(-1, 1), weight, bias, plan, implementation)
+    return to_first(y.movedim(1, -1).contiguous())
 
 
 def resize_conv(

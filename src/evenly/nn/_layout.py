@@ -1,0 +1,57 @@
+"""Channels first and channels last, and the way between them.
+
+All fast ways work channels last. PyTorch's own copy between the two orders of a 4-D or 5-D tensor is several times
+slower on a CPU than that of a matrix and its transpose, which is what it is for each item of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["is_channels_last", "to_first", "to_last"]
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether (N, C, *spatial) is stored channels last; where an axis of size 1 leaves that open, yes."""
+    return x.dim() in _FORMATS and x.is_contiguous(memory_format=_FORMATS[x.dim()])
+
+
+class _Turn(torch.autograd.Function):
+    """(N, A, B) to (N, B, A), copied; its own adjoint."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        out = x.new_empty(x.shape[0], x.shape[2], x.shape[1])
+        for target, item in zip(out, x, strict=True):
+            target.copy_(item.t())
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _turn(grad.contiguous())
+
+
+def _turn(x: Tensor) -> Tensor:
+    turned: Tensor = _Turn.apply(x)  # type: ignore[no-untyped-call]
+    return turned
+
+
+def to_last(x: Tensor) -> Tensor:
+    """(N, C, *spatial) as a contiguous (N, *spatial, C), without a copy where it is stored so."""
+    if is_channels_last(x):
+        return x.movedim(1, -1)
+    return _turn(x.contiguous().flatten(2)).unflatten(1, x.shape[2:])  # type: ignore[no-untyped-call, no-any-return]
+
+
+def to_first(x: Tensor) -> Tensor:
+    """Contiguous (N, *spatial, C) copied to a contiguous (N, C, *spatial)."""
+    return _turn(x.flatten(1, -2)).unflatten(2, x.shape[1:-1])  # type: ignore[no-untyped-call, no-any-return]
