@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from evenly.check.kept import keeps_phases, kept_kernel
 from evenly.check.lattice import births
 from evenly.graph import ir
 from evenly.theory.activations import activation
@@ -62,7 +63,8 @@ def expect(graph: ir.Graph) -> Expectation:
     outputs: dict[int, Moments | NotCovered] = {}
     variances: list[NDArray[np.float64] | None] = []
     for index, node in enumerate(graph.nodes):
-        made = _one(node, [alive[i] for i in node.fields], index in born)
+        tied = isinstance(node.op, ir.PixelShuffle) and keeps_phases(graph, index)
+        made = _one(node, [alive[i] for i in node.fields], index in born, tied)
         alive[index] = made
         if index in graph.outputs:
             outputs[index] = made
@@ -74,13 +76,19 @@ def expect(graph: ir.Graph) -> Expectation:
     return Expectation(outputs, tuple(variances))
 
 
-def _one(node: ir.Node, incoming: list[Moments | NotCovered], born: bool) -> Moments | NotCovered:
+def _one(node: ir.Node, incoming: list[Moments | NotCovered], born: bool, tied: bool) -> Moments | NotCovered:
+    """What a node makes; ``tied`` is a pixel shuffle whose phases have equal gains, whatever the parameters are."""
     if born:
         return Moments.colour(node.channels, len(node.sizes))
     bad = next((m for m in incoming if isinstance(m, NotCovered)), None)
     if bad is not None:
         return bad if node.sizes else Moments.colour(node.channels, 0)
     try:
+        if tied:
+            moments = [m for m in incoming if isinstance(m, Moments)]
+            if not _flat(moments):
+                raise _NotCovered("no closed form for a periodic field and a kernel whose taps depend on each other")
+            return moments[0].merge(node.channels)
         return _RULES[type(node.op)](node, [m for m in incoming if isinstance(m, Moments)])
     except (TooLarge, _NotCovered) as error:
         return NotCovered(f"{node.name}: {error}")
@@ -151,6 +159,10 @@ def _conv_transpose(node: ir.Node, inputs: list[Moments]) -> Moments:
         taps = _shared_filter(op.weight, op.groups, op.in_channels)
         places = np.array(start) - np.stack(np.unravel_index(np.arange(taps.size), taps.shape), -1) * op.dilation
         return inputs[0].insert_zeros(op.stride, (0,) * len(start)).filter(taps.ravel(), places)
+    if kept_kernel(op):  # a constant stays constant
+        if not _flat(inputs):
+            raise _NotCovered("no closed form for a periodic field and a kernel whose taps depend on each other")
+        return inputs[0].dense(op.out_channels)
     return inputs[0].conv_transpose(op.out_channels, op.kernel, op.stride, op.dilation, start, op.groups)
 
 

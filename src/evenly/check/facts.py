@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from evenly.check.expectation import Expectation, expect
 from evenly.check.gradient import InputGradient, backpropagate
+from evenly.check.kept import keeps_phases
 from evenly.check.lattice import Rates, births, fraction_period, input_rates, output_rates
 from evenly.check.response import Response, respond
 from evenly.check.result import Period
-from evenly.check.supports import Flows, follow, subpixel_weight
+from evenly.check.subpixel import subpixel_weight
+from evenly.check.supports import Flows, follow
 from evenly.errors import WeightsError
 from evenly.graph import ir
 from evenly.theory.overlap import ratio, read_counts, unevenness
@@ -49,6 +51,8 @@ class Layer:
         read: max/min count of outputs that read an input position (ratio); ``None`` where it does not apply.
         ripple: Spread of the phases' DC gains (ratio); ``None`` if not known.
         fixed: Whether its weights are a constant of the architecture, so that training cannot change them.
+        kept: Whether its weights are computed from parameters such that all phases have equal gains for every value of
+            these, so that training cannot make it uneven for constants.
         born: Whether the lattice begins here, so that its positions have weights of their own.
     """
 
@@ -60,6 +64,7 @@ class Layer:
     read: float | None = None
     ripple: float | None = None
     fixed: bool = False
+    kept: bool = False
     born: bool = False
 
     @property
@@ -319,6 +324,7 @@ def _conv_transpose(facts: Facts, index: int, node: ir.Node) -> Layer | None:
         overlap=None if born and prod(op.stride) > 1 else unevenness(op.kernel, op.stride, op.dilation),
         ripple=None if values is None else ripple(dc_gains(values, op.stride, op.dilation)),
         fixed=op.weight is not None and op.weight.fixed,
+        kept=not born and keeps_phases(facts.graph, index),
         born=born,
     )
 
@@ -334,7 +340,16 @@ def _pixel_shuffle(facts: Facts, index: int, node: ir.Node) -> Layer | None:
         gains = kernel.reshape(*kernel.shape[: 2 + axes], -1).sum(-1)  # (C, *factor, C_in)
         phases = np.moveaxis(gains.reshape(len(gains), -1, gains.shape[-1]), 1, 0)
         spread = ripple(np.concatenate([phases, bias.reshape(len(gains), -1).T[:, :, None]], -1))
-    return Layer(index, node, "pixel_shuffle", stride=op.factor, overlap=1.0, ripple=spread, born=index in facts.births)
+    return Layer(
+        index,
+        node,
+        "pixel_shuffle",
+        stride=op.factor,
+        overlap=1.0,
+        ripple=spread,
+        kept=keeps_phases(facts.graph, index),
+        born=index in facts.births,
+    )
 
 
 def _pool(facts: Facts, index: int, node: ir.Node) -> Layer | None:

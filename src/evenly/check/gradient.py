@@ -14,6 +14,7 @@ from math import lcm, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from evenly.check.kept import kept_kernel
 from evenly.graph import ir
 from evenly.theory import support as sp
 from evenly.theory.activations import activation, derivative_power
@@ -291,6 +292,8 @@ def _conv_transpose(step: _Step) -> Gradient:
     assert isinstance(op, ir.ConvTranspose)
     if _is_fixed(op):
         return step.gradient.resize_adjoint(_fixed_resizes(op))
+    if step.gradient.variance().size > 1 and kept_kernel(op):
+        raise _NotKnown("no law for an uneven gradient through a kernel whose taps depend on each other")
     q = prod(op.kernel) / prod(op.stride) * float(step.variance.mean())
     scale = op.out_channels / op.in_channels / (q or 1.0)
     return step.gradient.conv_transpose_adjoint(

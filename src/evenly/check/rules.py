@@ -114,9 +114,9 @@ def uneven_overlap(facts: Facts) -> Iterator[Finding]:
     `k=3, s=2` gives 1, 2, 1, 2, ... per axis. The counts multiply over the axes: in two dimensions 4:2:2:1. Overlapping
     `fold` (col2im) is counted in the same way.
 
-    The finding is *info* where the weights meet the DC condition (all phases sum to the same, ripple at most 1e-5), and
-    it is lowered where a later layer provably removes the pattern with the actual weights; the message names that
-    layer.
+    The finding is *info* where the weights meet the DC condition (all phases sum to the same, ripple at most 1e-5), or
+    where the kernel is computed from parameters such that it meets it for every value of these; and it is lowered where
+    a later layer provably removes the pattern with the actual weights; the message names that layer.
 
     ## Why it matters
     A position with four writers gets four times the variance of one with a single writer, so the pattern is there
@@ -238,7 +238,9 @@ def free_phases(facts: Facts) -> Iterator[Finding]:
     periodic before training.
 
     It is *info* where the actual weights meet the DC condition (ripple at most 1e-5); the message then says whether
-    anything keeps it so during training. Sub-pixel convolutions have a rule of their own (EV105).
+    anything keeps it so during training. A kernel that is computed from parameters such that it meets the condition for
+    every value of these (a parametrization, the fold of a resize-convolution) is no finding. Sub-pixel convolutions
+    have a rule of their own (EV105).
 
     ## Why it matters
     Even overlap evens the variance, not the mean. With random weights the phases differ as much as any two random
@@ -279,6 +281,8 @@ def free_phases(facts: Facts) -> Iterator[Finding]:
     energy = "" if expected is None else f"; before training {expected:.1%} of the output's power is such a pattern"
     for layer in facts.layers:
         if layer.overlap != 1.0 or not layer.upsamples or not isinstance(layer.node.op, ir.ConvTranspose):
+            continue
+        if layer.kept:
             continue
         yield _finding(
             facts,
@@ -372,7 +376,8 @@ def subpixel_phases_differ(facts: Facts) -> Iterator[Finding]:
     groups of kernels differ: it was not initialised with equal phases (ICNR), or lost them in training. Without weights
     the finding says that nothing keeps the phases equal.
 
-    It is *info* where the actual weights have equal phase sums (ripple at most 1e-5).
+    It is *info* where the actual weights have equal phase sums (ripple at most 1e-5), and no finding where weights and
+    biases are computed from parameters such that they have them for every value of these (a parametrization).
 
     ## Why it matters
     Sub-pixel convolution *is* a transposed convolution with kernel `s * k`: even overlap, phases free. With the usual
@@ -414,7 +419,7 @@ def subpixel_phases_differ(facts: Facts) -> Iterator[Finding]:
     """
     for layer in facts.layers:
         op = layer.node.op
-        if not isinstance(op, ir.PixelShuffle) or op.idiom != "pixel_shuffle" or not layer.upsamples:
+        if not isinstance(op, ir.PixelShuffle) or op.idiom != "pixel_shuffle" or not layer.upsamples or layer.kept:
             continue
         measured = "" if layer.ripple is None else f": ripple {layer.ripple:.3g} (rms difference over the mean)"
         yield _finding(
@@ -834,6 +839,12 @@ def _even_kernel(layer: Layer) -> str:
 def _finding(facts: Facts, layer: Layer, code: str, severity: Severity, message: str, fix: str) -> Finding:
     """A finding about a pattern that a layer makes, lowered where the weights or a later layer remove it."""
     period = facts.created_period(layer)
+    if layer.kept:
+        message += (
+            "; its kernel is computed such that all phases have equal gains for every value of its parameters, so "
+            "constants pass, and training keeps it so"
+        )
+        return Finding(code, "info", layer.name, message + ".", period, fix)
     if layer.balanced:
         kept = (
             "its filter is a constant of the network, so training keeps it so"

@@ -1,8 +1,9 @@
 """Which periods every value of a network can carry: the composition laws, run over a graph.
 
-The same pass runs twice: *generic* (weights unknown; only fixed filters of the architecture remove anything), which
-gives the structural period, and *actual* (weights evaluated), which gives the certificate: a proof that a constant
-input stays constant in the interior, or the layers that break it.
+The same pass runs twice: *generic* (weights unknown; only fixed filters of the architecture remove anything, and
+kernels that are balanced for every value of their parameters create nothing), which gives the structural period, and
+*actual* (weights evaluated), which gives the certificate: a proof that a constant input stays constant in the interior,
+or the layers that break it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from math import lcm, prod
 import numpy as np
 from numpy.typing import NDArray
 
+from evenly.check.kept import SEEDS, keeps_phases, kept_kernel
 from evenly.check.lattice import births
+from evenly.check.subpixel import subpixel_weight
 from evenly.graph import ir
 from evenly.theory import support as sp
 from evenly.theory.torus import pool_matrix, resize_matrix
 
-__all__ = ["Flow", "Flows", "follow", "subpixel_weight"]
+__all__ = ["Flow", "Flows", "follow"]
 
 Support = NDArray[np.bool_]
 
@@ -189,7 +192,10 @@ def _upsampled(node: ir.Node, support: Support, stride: Sequence[int]) -> Suppor
 def _conv_transpose(state: _Pass, index: int, node: ir.Node, inputs: list[Support]) -> Support:
     op = node.op
     assert isinstance(op, ir.ConvTranspose)
-    return _images(state, index, node, inputs[0], op.stride, state.values(op.weight), op.dilation)
+    values = state.values(op.weight)
+    if values is None and op.weight is not None and kept_kernel(op):
+        values = op.weight.drawn(SEEDS[0])  # what vanishes for one draw vanishes for all
+    return _images(state, index, node, inputs[0], op.stride, values, op.dilation)
 
 
 def _images(
@@ -213,67 +219,6 @@ def _images(
     return spread if sp.is_constant(spread) else sp.present(pairs, taps, spread)
 
 
-def subpixel_weight(graph: ir.Graph, index: int) -> tuple[ir.Node, NDArray[np.float64], NDArray[np.float64]] | None:
-    """The kernel of the transposed convolution that a convolution and the pixel shuffle at ``index`` make together.
-
-    Batch normalisation and channel permutations in between are folded in; a scalar activation in between is allowed
-    (equal phases stay equal).
-
-    Returns:
-        The convolution's node, the kernel ``(C_in, C, *phases, taps)`` summed over nothing, and the phases' biases
-        ``(C, *phases)``; ``None`` if another operation stands between or the weights are not known.
-    """
-    shuffle = graph.nodes[index].op
-    assert isinstance(shuffle, ir.PixelShuffle)
-    steps: list[ir.Op] = []
-    node = graph.nodes[graph.nodes[index].inputs[0]]
-    while True:
-        op = node.op
-        if isinstance(op, ir.Conv | ir.Linear):
-            break
-        if not isinstance(op, ir.Affine | ir.ChannelPermute | ir.Pointwise) or len(node.inputs) != 1:
-            return None
-        if isinstance(op, ir.Pointwise) and op.weight is not None:
-            return None
-        steps.append(op)
-        node = graph.nodes[node.inputs[0]]
-    if op.weight is None or not op.weight.known or (isinstance(op, ir.Conv) and any(s != 1 for s in op.stride)):
-        return None
-    weight = op.weight.values()  # (C_out, C_in/g, *k)
-    bias = op.bias.values() if op.bias is not None and op.bias.known else np.zeros(len(weight))
-    if op.bias is not None and not op.bias.known:
-        return None
-    if isinstance(op, ir.Conv) and op.groups > 1:
-        weight = _dense(weight, op.groups)
-    for step in reversed(steps):
-        if isinstance(step, ir.ChannelPermute):
-            order = np.arange(len(weight)).reshape(step.sizes).transpose(step.perm).ravel()
-            weight, bias = weight[order], bias[order]
-        elif isinstance(step, ir.Affine):
-            for number in (step.scale, step.shift):
-                if isinstance(number, ir.Weight) and not number.known:
-                    return None
-            scale = step.scale.values() if isinstance(step.scale, ir.Weight) else np.float64(step.scale or 1.0)
-            if step.scale == 0:
-                scale = np.float64(0.0)
-            shift = step.shift.values() if isinstance(step.shift, ir.Weight) else np.float64(step.shift or 0.0)
-            scale = np.broadcast_to(scale, bias.shape)
-            weight = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-            bias = bias * scale + shift
-    factor = shuffle.factor
-    channels = len(weight) // prod(factor)
-    shaped = weight.reshape(channels, *factor, *weight.shape[1:])
-    return node, shaped, bias.reshape(channels, *factor)
-
-
-def _dense(weight: NDArray[np.float64], groups: int) -> NDArray[np.float64]:
-    rows, columns = len(weight) // groups, weight.shape[1]
-    dense = np.zeros((len(weight), columns * groups, *weight.shape[2:]))
-    for g in range(groups):
-        dense[g * rows : (g + 1) * rows, g * columns : (g + 1) * columns] = weight[g * rows : (g + 1) * rows]
-    return dense
-
-
 def _pixel_shuffle(state: _Pass, index: int, node: ir.Node, inputs: list[Support]) -> Support:
     op = node.op
     assert isinstance(op, ir.PixelShuffle)
@@ -290,6 +235,8 @@ def _pixel_shuffle(state: _Pass, index: int, node: ir.Node, inputs: list[Support
         reach = np.sqrt((bias**2).sum()) or 1.0
         if spread_of_gains <= sp.ZERO * size and offset <= sp.ZERO * max(reach, size):
             return inputs[0]
+    if not state.actual and sp.is_constant(inputs[0]) and keeps_phases(state.graph, index):
+        return inputs[0]
     if prod(op.factor) > 1:
         state.creates.add(index)
     return spread

@@ -56,7 +56,7 @@ def _copy(c: Call) -> Result:
 
 def _constant_of(c: Call, value: float) -> Const:
     shape, dtype = c.shape, c.meta.dtype
-    return Const(c.label("full"), shape, dtype, lambda: torch.full(shape, value, dtype=dtype))
+    return Const(c.label("full"), shape, dtype, lambda _: torch.full(shape, value, dtype=dtype))
 
 
 @op("zeros_like", "new_zeros", "zero", "empty_like", "new_empty")

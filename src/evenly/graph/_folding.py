@@ -2,12 +2,14 @@
 
 Nothing is evaluated while a network is read: a :class:`Const` knows its shape, and its values are computed when an
 analysis asks for them. So weight normalisation, spectral normalisation, parametrisations and equalised learning rates
-are weights like any other.
+are weights like any other. The same computation runs on parameters drawn at random (:class:`Draw`), which tells what a
+weight is whatever training makes of its parameters.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,26 @@ class NotConstantError(Exception):
     """A parameter of an operator is not known when the network is read."""
 
 
+class Draw:
+    """Random values in place of all parameters: independent, normal, of mean 0 and variance 1.
+
+    Args:
+        seed: The same seed gives a parameter the same values, whichever tensor is computed from it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.made: dict[Const, Any] = {}
+
+    def parameter(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """The values of one parameter."""
+        if not (dtype.is_floating_point or dtype.is_complex):
+            raise NotConstantError(f"{name} holds whole numbers, which training does not change by gradients")
+        source = torch.Generator().manual_seed(zlib.crc32(f"{self.seed} {name}".encode()))
+        wide = dtype if dtype in (torch.float32, torch.float64) or dtype.is_complex else torch.float32
+        return torch.randn(tuple(shape), generator=source, dtype=wide)
+
+
 @dataclass(eq=False)
 class Const:
     """A tensor that no input decides.
@@ -50,7 +72,8 @@ class Const:
         name: Its name in the module (``"main.3.weight"``), or where it is computed.
         shape: Its shape.
         dtype: Its type.
-        make: Computes it on the CPU; ``None`` when that is impossible (parameters without values) or too large.
+        make: Computes it on the CPU, if asked from a draw of the parameters; ``None`` when that is impossible
+            (parameters without values) or too large.
         roots: Names of the parameters and buffers that it is computed from.
         trained: Whether a parameter is among them.
         whole: Whether it is stored as such, so that nothing needs to be kept.
@@ -59,7 +82,7 @@ class Const:
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
-    make: Callable[[], Tensor] | None
+    make: Callable[[Draw | None], Tensor] | None
     roots: tuple[str, ...] = ()
     trained: bool = False
     whole: bool = False
@@ -71,25 +94,35 @@ class Const:
         """Number of entries."""
         return prod(self.shape)
 
-    def tensor(self) -> Tensor:
-        """The values.
+    def tensor(self, draw: Draw | None = None) -> Tensor:
+        """The values, or those that it would have with other parameters.
 
         Raises:
             NotConstantError: If they cannot be known.
             WeightsError: If computing them fails.
         """
+        if draw is not None and self.trained:
+            return self._drawn(draw)
         if self._kept is not None:
             return self._kept
         if self.make is None:
             raise NotConstantError(f"the values of {self.name} are not known")
-        value = self.make()
+        value = self.make(None)
         if not self.whole and value.nbytes <= _KEPT:
             self._kept = value
         return value
 
-    def array(self) -> NDArray[Any]:
+    def _drawn(self, draw: Draw) -> Tensor:
+        if self.make is None:
+            raise NotConstantError(f"the values of {self.name} are not known")
+        if self not in draw.made:
+            draw.made[self] = self.make(draw)
+        value: Tensor = draw.made[self]
+        return value
+
+    def array(self, draw: Draw | None = None) -> NDArray[Any]:
         """The values as numpy reads them; half precision becomes float32."""
-        return _numpy(self.tensor())
+        return _numpy(self.tensor(draw))
 
     def number(self) -> float | None:
         """The value of a single entry that is no parameter, else ``None``."""
@@ -102,7 +135,8 @@ class Const:
         if self._weight is None:
             known = self.make is not None and not self.dtype.is_complex
             fixed = not self.trained
-            self._weight = Weight(self.name, self.shape, fixed, self._load() if known else None)
+            redraw = (lambda seed: self.array(Draw(seed))) if known and self.trained and not self.whole else None
+            self._weight = Weight(self.name, self.shape, fixed, self._load() if known else None, redraw)
         return self._weight
 
     def _load(self) -> Callable[[], NDArray[np.floating[Any]]]:
@@ -125,8 +159,11 @@ def stored(name: str, tensor: Tensor, trained: bool) -> Const:
     """A parameter or buffer as the module holds it."""
     shape = tuple(int(n) for n in tensor.shape)
     known = tensor.device.type != "meta" and not _is_fake(tensor)
-    make = (lambda: tensor.detach()) if known else None
-    return Const(weight_name(name), shape, tensor.dtype, make, (name,), trained, whole=True)
+
+    def make(draw: Draw | None) -> Tensor:
+        return tensor.detach() if draw is None else draw.parameter(name, shape, tensor.dtype)
+
+    return Const(weight_name(name), shape, tensor.dtype, make if known else None, (name,), trained, whole=True)
 
 
 def weight_name(name: str) -> str:
@@ -157,25 +194,27 @@ def folded(name: str, target: Callable[..., Any], args: Sequence[Any], kwargs: M
     listed = isinstance(results, list | tuple)
     leaves = list(results) if listed else [results]
 
-    def run() -> Any:
-        return _run(name, target, args, kwargs)
+    def run(draw: Draw | None) -> Any:
+        return _run(name, target, args, kwargs, draw)
 
     def made(place: int, meta: Tensor) -> Const:
         shape = tuple(int(n) for n in meta.shape)
         fits = known and prod(shape) * meta.dtype.itemsize <= limit
-        make = (lambda: run()[place]) if listed else run
+        make = (lambda draw: run(draw)[place]) if listed else run
         return Const(own, shape, meta.dtype, make if fits else None, roots, trained)
 
     consts = [made(i, m) if isinstance(m, torch.Tensor) else m for i, m in enumerate(leaves)]
     return consts if listed else consts[0]
 
 
-def _run(name: str, target: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Run an operator on the real values, on the CPU and without touching them."""
+def _run(
+    name: str, target: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], draw: Draw | None
+) -> Any:
+    """Run an operator on the real values, or on drawn ones, on the CPU and without touching them."""
     schema = getattr(target, "_schema", None)
     operator = "" if schema is None else schema.name
-    ready: list[Any] = pytree.tree_map(_ready, list(args))
-    named: dict[str, Any] = pytree.tree_map(_ready, dict(kwargs))
+    ready: list[Any] = pytree.tree_map(lambda value: _ready(value, draw), list(args))
+    named: dict[str, Any] = pytree.tree_map(lambda value: _ready(value, draw), dict(kwargs))
     if "device" in named:
         named["device"] = torch.device("cpu")
     named.pop("pin_memory", None)
@@ -193,9 +232,9 @@ def _run(name: str, target: Callable[..., Any], args: Sequence[Any], kwargs: Map
     return result.zero_() if operator in _EMPTY else result
 
 
-def _ready(value: Any) -> Any:
+def _ready(value: Any, draw: Draw | None) -> Any:
     if isinstance(value, Const):
-        tensor = value.tensor().cpu()
+        tensor = value.tensor(draw).cpu()
         return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
     return torch.device("cpu") if isinstance(value, torch.device) else value
 

@@ -76,12 +76,16 @@ class Weight:
             and therefore counts as known even before training.
         load: Returns the values as a float array; ``None`` when the values are ignored or unknown (``--no-weights``,
             a weight computed from the input).
+        redraw: For a tensor that the network computes from parameters: returns what it computes from other ones, drawn
+            at random by a seed (the same seed draws the same parameters for every weight). ``None`` where each entry is
+            a parameter of its own, or where the computation is not known.
     """
 
     name: str
     shape: tuple[int, ...]
     fixed: bool = False
     load: Callable[[], NDArray[np.floating]] | None = field(default=None, repr=False)
+    redraw: Callable[[int], NDArray[np.floating]] | None = field(default=None, repr=False)
 
     @property
     def known(self) -> bool:
@@ -97,6 +101,12 @@ class Weight:
         if self.load is None:
             raise ValueError(f"the values of {self.name!r} are not known; check Weight.known first")
         return np.asarray(self.load(), dtype=np.float64)
+
+    def drawn(self, seed: int) -> NDArray[np.float64] | None:
+        """The values for random parameters; those of a fixed tensor are its own; ``None`` where they are not known."""
+        if self.fixed and self.load is not None:
+            return self.values()
+        return None if self.redraw is None or self.fixed else np.asarray(self.redraw(seed), dtype=np.float64)
 
     def tap_sum(self) -> NDArray[np.float64]:
         """The sum over all axes but the first two (the DC gain of a convolution), without a float64 copy of the rest.

@@ -65,8 +65,14 @@ class Value:
 
 def mapped(weight: Weight, shape: Shape, change: Callable[[Array], Array]) -> Weight:
     """A weight whose values are computed from another one's when they are asked for."""
-    load = weight.load
-    return Weight(weight.name, shape, weight.fixed, None if load is None else (lambda: change(np.asarray(load()))))
+    load, redraw = weight.load, weight.redraw
+    return Weight(
+        weight.name,
+        shape,
+        weight.fixed,
+        None if load is None else (lambda: change(np.asarray(load()))),
+        None if redraw is None else (lambda seed: change(np.asarray(redraw(seed)))),
+    )
 
 
 def reshaped(weight: Weight, shape: Shape) -> Weight:
