@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import pickle
 import warnings
 from collections.abc import Callable, Sequence
@@ -167,7 +168,7 @@ def trains_as_it_infers(case: Case) -> None:
         *path, last = name.split(".")
         setattr(layer.get_submodule(".".join(path)), last, nn.Parameter(parameter.detach() * 1.3))
     seen.append(agrees())
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in itertools.pairwise(seen):
         assert not torch.allclose(before, after)
 
 
