@@ -136,6 +136,8 @@ def _note(facts: Facts, layer: Layer) -> str | None:
     op = layer.node.op
     if layer.born:
         return "the lattice begins here: every position has weights of its own, and the analysis starts with a constant"
+    if layer.kept and not layer.upsamples:
+        return "all phases are read with equal sums for every value of its parameters: the mean gradient stays even"
     if layer.kept:
         return "all phases have equal gains for every value of its parameters: constants stay constant"
     if isinstance(op, ir.Source):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evenly.check.expectation import Expectation, expect
 from evenly.check.gradient import InputGradient, backpropagate
-from evenly.check.kept import keeps_phases
+from evenly.check.kept import keeps_phases, kept_kernel
 from evenly.check.lattice import Rates, births, fraction_period, input_rates, output_rates
 from evenly.check.response import Response, respond
 from evenly.check.result import Period
@@ -52,7 +52,7 @@ class Layer:
         ripple: Spread of the phases' DC gains (ratio); ``None`` if not known.
         fixed: Whether its weights are a constant of the architecture, so that training cannot change them.
         kept: Whether its weights are computed from parameters such that all phases have equal gains for every value of
-            these, so that training cannot make it uneven for constants.
+            these, so that training cannot make it uneven for constants (a strided convolution: for constant gradients).
         born: Whether the lattice begins here, so that its positions have weights of their own.
     """
 
@@ -279,6 +279,7 @@ def _conv(facts: Facts, index: int, node: ir.Node) -> Layer | None:
         if taps is None
         else _level(ratio(_phase_sums(taps**2, op.stride, op.dilation))),
         fixed=op.weight is not None and op.weight.fixed,
+        kept=kept_kernel(op),
         born=index in facts.births,
     )
 

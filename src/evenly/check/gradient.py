@@ -19,7 +19,7 @@ from evenly.graph import ir
 from evenly.theory import support as sp
 from evenly.theory.activations import activation, derivative_power
 from evenly.theory.backward import Gradient, pool_resize
-from evenly.theory.overlap import ratio, read_counts
+from evenly.theory.overlap import ratio, read_counts, unevenness
 from evenly.theory.prior import TooLarge
 from evenly.theory.resize import AxisResize
 from evenly.theory.torus import resize_matrix
@@ -282,6 +282,8 @@ def _conv(step: _Step) -> Gradient:
     assert isinstance(op, ir.Conv)
     if _is_fixed(op):
         return step.gradient.resize_adjoint(_fixed_resizes(op))
+    if kept_kernel(op) and unevenness(op.kernel, op.stride, op.dilation) != 1:
+        raise _NotKnown("no law for the squared gradient through a kernel whose taps depend on each other")
     q = prod(op.kernel) * float(step.variance.mean())
     scale = op.out_channels / op.in_channels / (q or 1.0)
     return step.gradient.conv_adjoint(op.kernel, op.stride, op.dilation, [low for low, _ in op.padding], scale)
@@ -566,6 +568,8 @@ def _steps_back(node: ir.Node, cell: Sequence[int]) -> tuple[bool, Sequence[int]
         except _NotKnown:
             return (isinstance(op, ir.Conv), op.stride)
     match op:
+        case ir.Conv() if prod(cell) == 1 and kept_kernel(op):
+            return None  # what every position is read with adds up to the same
         case ir.Conv() | ir.Unfold():
             return True, op.stride
         case ir.ConvTranspose() | ir.Fold() | ir.Unpool():

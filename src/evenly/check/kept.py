@@ -1,4 +1,4 @@
-"""Which up-sampling layers have equal phases for every value of their parameters, by the way their weights are made.
+"""Which strided layers have equal phases for every value of their parameters, by the way their weights are made.
 
 A kernel that the network computes from parameters (a projection, a fold, a smoothing) may meet the DC condition
 whatever training does. No class is known by name: the computation runs on parameters drawn at random. Where it is
@@ -19,7 +19,7 @@ from evenly.check.subpixel import subpixel_weight
 from evenly.graph import ir
 from evenly.theory.phases import dc_gains
 
-__all__ = ["SEEDS", "keeps_phases", "kept_kernel", "kept_shuffle"]
+__all__ = ["SEEDS", "keeps_phases", "kept_kernel"]
 
 SEEDS = (0, 1, 2)
 EQUAL = 1e-5
@@ -30,8 +30,11 @@ Array = NDArray[np.float64]
 _VERDICTS: WeakKeyDictionary[ir.Weight, dict[tuple[tuple[int, ...], tuple[int, ...]], bool]] = WeakKeyDictionary()
 
 
-def kept_kernel(op: ir.ConvTranspose) -> bool:
-    """Whether the phases of a transposed convolution have equal DC gains for every value of its parameters."""
+def kept_kernel(op: ir.Conv | ir.ConvTranspose) -> bool:
+    """Whether the phases of a strided kernel have equal DC gains for every value of its parameters.
+
+    A transposed convolution then keeps constants; a convolution does so with the gradient, on its way back.
+    """
     weight = op.weight
     if weight is None or weight.fixed or weight.redraw is None or prod(op.stride) == 1:
         return False
@@ -42,7 +45,7 @@ def kept_kernel(op: ir.ConvTranspose) -> bool:
     return verdicts[geometry]
 
 
-def kept_shuffle(graph: ir.Graph, index: int) -> bool:
+def _shuffle(graph: ir.Graph, index: int) -> bool:
     """Whether the phases of the sub-pixel convolution at a pixel shuffle agree for every value of its parameters."""
 
     def agree(seed: int) -> bool:
@@ -74,7 +77,7 @@ def _transposed(graph: ir.Graph, index: int) -> bool:
 
 _TESTS: dict[type[ir.Op], Callable[[ir.Graph, int], bool]] = {
     ir.ConvTranspose: _transposed,
-    ir.PixelShuffle: kept_shuffle,
+    ir.PixelShuffle: _shuffle,
 }
 
 

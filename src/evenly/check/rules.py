@@ -502,7 +502,8 @@ def patch_seams(facts: Facts) -> Iterator[Finding]:
     Tokens whose channels are unfolded into patches of pixels (the reshape, permute, reshape idiom of vision
     transformers and masked autoencoders), or a `fold` of blocks that touch without overlapping. The period is the patch
     size times every later enlargement. A plain pixel shuffle is reported as EV105, and a transposed convolution with
-    `kernel_size == stride` as EV103.
+    `kernel_size == stride` as EV103. Weights that are computed such that all positions of a patch have equal sums for
+    every value of their parameters are no finding.
 
     ## Why it matters
     Every pixel of a patch has weights of its own, and no weight sees both sides of a seam. A constant input gives every
@@ -540,7 +541,7 @@ def patch_seams(facts: Facts) -> Iterator[Finding]:
     """
     for layer in facts.layers:
         op = layer.node.op
-        patches = isinstance(op, ir.PixelShuffle) and op.idiom == "patch"
+        patches = isinstance(op, ir.PixelShuffle) and op.idiom == "patch" and not layer.kept
         tiles = isinstance(op, ir.Fold) and op.kernel == op.stride
         if not (patches or tiles) or not layer.upsamples:
             continue
@@ -566,7 +567,9 @@ def uneven_gradient(facts: Facts) -> Iterator[Finding]:
     A strided convolution whose kernel size is not divisible by its stride. Its gradient is a transposed convolution of
     the same kernel and stride, so the number of outputs that read a position depends on its phase: `3x3, s=2` gives
     4:2:2:1, `7x7, s=2` gives 16:12:12:9. A fixed filter is judged by its real taps, by the sums of their squares. The
-    finding is *info* where a fixed filter right before the convolution makes the gradient even again behind it.
+    finding is *info* where a fixed filter right before the convolution makes the gradient even again behind it, and
+    where the kernel is computed such that all phases have equal sums for every value of its parameters (a filter folded
+    into it): then the mean gradient is even.
 
     ## Why it matters
     Some pixels weigh several times as much as their neighbours, for no reason in the data. A discriminator or a
@@ -613,13 +616,15 @@ def uneven_gradient(facts: Facts) -> Iterator[Finding]:
             continue
         assert layer.read is not None
         even = facts.filter_before(layer)
-        message = (
-            f"{_geometry(layer)} reads some positions {layer.read:.3g} times as often as others, so they get that much "
-            "more squared gradient"
-        )
+        counted = f"{_geometry(layer)} reads some positions {layer.read:.3g} times as often as others"
+        message = f"{counted}, so they get that much more squared gradient"
         if even is not None:
             what = f"{message}; the filter {even} before it makes it even again."
             yield Finding("EV201", "info", layer.name, what, 1, "None needed")
+            continue
+        if layer.kept:
+            what = "its kernel is computed such that the mean gradient is even for every value of its parameters"
+            yield Finding("EV201", "info", layer.name, f"{counted}; {what}.", 1, "None needed")
             continue
         yield _gradient_finding(
             facts,
