@@ -19,7 +19,8 @@ from torch import Tensor
 
 from evenly.nn.resampling import Kernel, extend
 
-FEW_CHANNELS = 8  # up to so many outputs, a convolution to all phases is faster than a transposed one (bench/nn.md)
+# Up to so many outputs, or inputs in 1-D, a convolution to all phases is faster than a transposed one (bench/nn.md).
+FEW_CHANNELS, FEW_CHANNELS_1D = 8, 192
 
 __all__ = ["Axis", "fold_matrix", "fold_weight", "folded"]
 
@@ -119,7 +120,8 @@ def folded(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Axis],
     Returns:
         (N, C_out, *output sizes).
     """
-    if kernel.shape[1] <= FEW_CHANNELS and groups == 1 and not torch.compiler.is_compiling():
+    few = kernel.shape[1] <= FEW_CHANNELS or (len(axes) == 1 and kernel.shape[0] <= FEW_CHANNELS_1D)
+    if few and groups == 1 and not torch.compiler.is_compiling():
         return _by_phases(x, kernel, bias, axes, extension)
     convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(axes) - 1]
     amounts = [a.reach for a in axes]
@@ -170,9 +172,15 @@ def _by_phases(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Ax
     else:
         y = function(extend(x, amounts, extension), weight)
     blocks = y.shape[2:]
-    y = y.view(y.shape[0], channels, *scale, *blocks)
-    interleaved = (0, *(v for a in range(dims) for v in (2 + dims + a, 2 + a)), 1)  # channels last
-    y = y.permute(interleaved).reshape(y.shape[0], *(b * s for b, s in zip(blocks, scale, strict=True)), channels)
-    for dim, (axis, start, length) in enumerate(zip(axes, starts, x.shape[2:], strict=True), start=1):
+    y = y.reshape(y.shape[0], channels, *scale, *blocks)
+    interleaved = [v for a in range(dims) for v in (2 + dims + a, 2 + a)]
+    sizes = [b * s for b, s in zip(blocks, scale, strict=True)]
+    if dims == 1:
+        y = y.permute(0, 1, *interleaved).reshape(y.shape[0], channels, *sizes)
+    else:  # channels last
+        y = y.permute(0, *interleaved, 1).reshape(y.shape[0], *sizes, channels).movedim(-1, 1)
+    for dim, (axis, start, length) in enumerate(zip(axes, starts, x.shape[2:], strict=True), start=2):
         y = y.narrow(dim, start, axis.output_size(length))
-    return (y.contiguous() if bias is None else y + bias).movedim(-1, 1)
+    if bias is not None:
+        return y + bias.view(-1, *[1] * dims)
+    return y.contiguous() if dims == 1 else y.movedim(1, -1).contiguous().movedim(-1, 1)

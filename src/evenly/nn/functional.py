@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from evenly.nn._arguments import choice, integers, pairs, refuse, scales
@@ -44,7 +46,12 @@ class Plan:
         padding_mode: What they hold.
         dilation: Per axis.
         groups: Of the convolution.
-        foldable: Whether all factors are whole, so that there are other ways than the plain one.
+        foldable: Whether there are other ways than the plain one: all factors are whole.
+        axes: If so, the geometry per axis.
+        nearest_axes: The same for the nearest-neighbour part of the interpolation.
+        smoothing: The rest of the interpolation, (*taps), in the order of a correlation.
+        extension: How the input continues beyond its border in the other ways.
+        strips: How many outputs at both ends of each axis they leave to the plain one.
     """
 
     def __init__(
@@ -84,24 +91,32 @@ class Plan:
         exact = self.extension == self.padding_mode and (self.nearest or name == "linear")
         if self.padding_mode == "circular" and not exact:  # each end would need the other
             self.foldable = False
+        self.axes = self._axes() if self.foldable else ()
+        self.nearest_axes = self._nearest_axes()
+        self.smoothing = self._smoothing()
         self.strips = tuple((0, 0) if exact else (max(low, 0), max(high, 0)) for low, high in self.pad)
 
-    @property
-    def axes(self) -> tuple[Axis, ...]:
+    def _axes(self) -> tuple[Axis, ...]:
         """The geometry with the whole interpolation in the kernel."""
         geometry = zip(self._kernels, self.kernel_size, self.dilation, self.pad, strict=True)
         return tuple(Axis(h, k, d, p) for h, k, d, p in geometry)
 
-    @property
-    def nearest_axes(self) -> tuple[Axis, ...]:
+    def _nearest_axes(self) -> tuple[Axis, ...]:
         """The geometry of the nearest-neighbour part, with as many more outputs as the smoothing needs."""
         found = []
         for axis in self.axes:
             more, after = len(axis.kernel.smoothing) - 1, axis.kernel.origin
-            s = axis.kernel.scale
             pad = (axis.pad[0] + more - after, axis.pad[1] + after)
-            found.append(Axis(interpolation_kernel("nearest", s), axis.size, axis.dilation, pad))
+            nearest = interpolation_kernel("nearest", axis.kernel.scale)
+            found.append(Axis(nearest, axis.size, axis.dilation, pad))
         return tuple(found)
+
+    def _smoothing(self) -> NDArray[np.float64]:
+        """The smoothing filter of all axes, (*taps), in the order of a correlation."""
+        joint = np.ones(())
+        for axis in self.axes:
+            joint = np.multiply.outer(joint, np.array(axis.kernel.smoothing[::-1]))
+        return joint
 
     def output_size(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """The output's spatial sizes."""
@@ -154,13 +169,10 @@ def fast(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementat
 
 def _smooth(y: Tensor, plan: Plan) -> Tensor:
     """The smoothing part of the interpolation, on the convolution's output: the two commute."""
-    filters = [torch.tensor(a.kernel.smoothing, dtype=y.dtype, device=y.device) for a in plan.axes]
-    joint = filters[0]
-    for taps in filters[1:]:
-        joint = joint.unsqueeze(-1) * taps
+    kernel = torch.tensor(plan.smoothing, dtype=y.dtype, device=y.device)
     channels = y.shape[1]
-    kernel = joint.flip(tuple(range(plan.dims))).expand(channels, 1, *joint.shape)
-    return (F.conv1d, F.conv2d, F.conv3d)[plan.dims - 1](y, kernel, groups=channels)
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[plan.dims - 1]
+    return convolve(y, kernel.expand(channels, 1, *kernel.shape), groups=channels)
 
 
 def _borders(y: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
@@ -210,7 +222,8 @@ def run(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementati
         return plain(x, weight, bias, plan)
     if torch.is_autocast_enabled(x.device.type) and implementation == "differences":
         implementation = "folded"  # autocast lowers the precision of operators that it knows
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or is_channels_last(x):
+    as_it_is = is_channels_last(x) or (plan.dims == 1 and implementation == "folded")
+    if as_it_is or x.device.type != "cpu" or torch.compiler.is_compiling():
         return fast(x, weight, bias, plan, implementation)
     y = fast(to_last(x).movedim(-1, 1), weight, bias, plan, implementation)
     return to_first(y.movedim(1, -1).contiguous())
