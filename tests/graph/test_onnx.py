@@ -671,6 +671,14 @@ def test_flipped_bytes_give_a_graph_or_a_format_error(name: str, flips: list[tup
     assert "\n" not in message
 
 
+def test_a_scale_with_more_phases_than_can_be_listed_is_unknown(tmp_path: Path) -> None:
+    proto = cases.resized(mode="linear", scales=[1.0, 4095.9997])
+    graph = read_onnx(cases.save(proto, tmp_path / "m.onnx"))
+    unknown = only(graph, ir.Unknown)
+    assert unknown.operator == "onnx.Resize"
+    assert "interpolating 12 samples to 49151 has" in unknown.reason
+
+
 # ------------------------------------------------------------------------------------------------- reads by position
 
 

@@ -769,3 +769,13 @@ def test_entries_are_operators_of_pytorch():
     bases = known | {name.removesuffix("_") for name in known}
     assert not sorted(name for name in TABLE if name not in bases)
     assert not set(TABLE) & set(UNREADABLE)
+
+
+def test_a_size_with_more_phases_than_can_be_listed_is_unknown() -> None:
+    class Stretched(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.interpolate(x, size=200_003, mode="linear")
+
+    graph = read_module(Stretched(), (torch.zeros(1, 2, 1009),))
+    (unknown,) = [n.op for n in graph.nodes if isinstance(n.op, ir.Unknown)]
+    assert "interpolating 1009 samples to 200003 has 200003 phases" in unknown.reason

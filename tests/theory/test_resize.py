@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import gcd
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from evenly.errors import ParameterError
-from evenly.theory.resize import AxisResize, adaptive_average, axis_resize
+from evenly.theory.resize import MAX_TAPS, AxisResize, TooManyTaps, adaptive_average, axis_resize
 from evenly.theory.torus import resize_matrix
 
 Array = NDArray[np.float64]
@@ -416,3 +417,25 @@ def test_scale_from_a_file() -> None:
     # Beyond the largest denominator only the sizes can say what the rounded scale meant.
     r = axis_resize(8191, 5003, "linear", scale=float(np.float32(5003 / 8191)))
     assert (r.up, r.down) == (5003, 8191)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "how"),
+    [
+        ((10, 40959), {"scale": 4095.9997}),  # 4096 minus 1 / 3333: thirteen million phases
+        ((1, 2**30), {}),
+        ((100_003, 100_019), {"mode": "cubic"}),
+        ((10**6 + 3, 251), {"antialias": True}),  # few phases, each of thousands of taps
+        ((10**6 + 3, 10**6), {"mode": "area"}),
+        ((10**6, 7), {"mode": "area"}),
+    ],
+)
+def test_more_taps_than_can_be_listed_are_refused(sizes: tuple[int, int], how: dict[str, Any]) -> None:
+    with pytest.raises(TooManyTaps, match=rf"interpolating {sizes[0]} samples to {sizes[1]} has \d+ phases"):
+        axis_resize(*sizes, **{"mode": "linear", **how})
+
+
+def test_the_bound_is_above_what_networks_use() -> None:
+    for sizes, mode in (((7, 1024), "cubic"), ((4096, 4095), "linear"), ((1, 65536), "nearest"), ((512, 7), "area")):
+        r = axis_resize(*sizes, mode)
+        assert sum(map(len, r.taps)) <= MAX_TAPS

@@ -117,7 +117,8 @@ class InputResult:
 
     Attributes:
         name: Name of the input.
-        gradient_period: Period of the expected squared gradient, in samples of this input.
+        gradient_period: Structural: the smallest period that generic weights give to the gradient at this input, where
+            that of the outputs is constant, in samples of this input.
         gradient_unevenness: max/min of it over the interior phases (ratio), ``inf`` with dead positions.
         dead_fraction: Share of positions that get no gradient (ratio).
         not_computed: Why something above is ``None``, in words.

@@ -37,6 +37,7 @@ from evenly.graph._export import changes, exported, functional, graphs, line, na
 from evenly.graph._folding import Const, NotConstantError, folded, stored
 from evenly.graph.builder import Builder, Value, read_with_roles
 from evenly.graph.layout import LayoutError
+from evenly.theory.resize import TooManyTaps
 
 if TYPE_CHECKING:
     import os
@@ -441,7 +442,7 @@ class _Translator:
             )
             try:
                 result = handler(call)
-            except (NotConstantError, LayoutError) as problem:
+            except (NotConstantError, LayoutError, TooManyTaps) as problem:
                 reason = str(problem)
             else:
                 wrong = _disagreement(result, meta)

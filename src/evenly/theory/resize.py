@@ -18,10 +18,24 @@ from math import ceil, floor
 
 from evenly.errors import ParameterError
 
-__all__ = ["AxisResize", "adaptive_average", "axis_resize"]
+__all__ = ["MAX_TAPS", "AxisResize", "TooManyTaps", "adaptive_average", "axis_resize"]
 
 HALF = Fraction(1, 2)
 LARGEST_DENOMINATOR = 4096
+MAX_TAPS = 2**17
+"""Most taps of all phases together: a scale that a file states may ask for as many phases as it likes."""
+
+
+class TooManyTaps(Exception):  # noqa: N818 - control flow inside the package, reported as "not analysed"
+    """An interpolation has more taps in its phases than can be listed."""
+
+
+def _bounded(phases: int, window: int, size_in: int, size_out: int) -> None:
+    if phases * window > MAX_TAPS:
+        raise TooManyTaps(
+            f"interpolating {size_in} samples to {size_out} has {phases} phases of about {window} taps each, more than "
+            f"{MAX_TAPS} in all"
+        )
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,7 @@ def axis_resize(
 
     Raises:
         ParameterError: If a size is not positive, or a name or scale is not known.
+        TooManyTaps: If there are more than :data:`MAX_TAPS` of them, over all phases.
     """
     if size_in < 1 or size_out < 1:
         raise ParameterError(f"sizes (={size_in}, {size_out}) must be at least 1; check the input shapes")
@@ -134,14 +149,17 @@ def axis_resize(
     if mode == "nearest_exact":
         coordinate, nearest = "half_pixel", "round_prefer_ceil"
     if size_in == 1:
+        _bounded(size_out, 1, size_in, size_out)
         return AxisResize(size_out, 1, (((0, 1.0),),) * size_out)
     step, start = _COORDINATES[coordinate](size_in, size_out, _step(size_in, size_out, scale))
+    stretch = max(step, Fraction(1)) if antialias else Fraction(1)
+    window = 1 if mode not in _FILTERS else 2 * ceil(_FILTERS[mode][1] * stretch)
+    _bounded(step.denominator, window, size_in, size_out)
     phases = (step * r + start for r in range(step.denominator))
     if mode in ("nearest", "nearest_exact"):
         choose = _ROUNDING[nearest]
         return AxisResize(step.denominator, step.numerator, tuple(((choose(u), 1.0),) for u in phases))
     a = Fraction(cubic_a).limit_denominator(LARGEST_DENOMINATOR)
-    stretch = max(step, Fraction(1)) if antialias else Fraction(1)
     return AxisResize(step.denominator, step.numerator, tuple(_filtered(u, mode, a, stretch) for u in phases))
 
 
@@ -175,8 +193,12 @@ def adaptive_average(size_in: int, size_out: int) -> AxisResize:
     Args:
         size_in: Samples before.
         size_out: Samples after.
+
+    Raises:
+        TooManyTaps: If there are more than :data:`MAX_TAPS` of them, over all phases.
     """
     step = Fraction(size_in, size_out)
+    _bounded(step.denominator, ceil(step) + 1, size_in, size_out)
     taps = []
     for r in range(step.denominator):
         window = range(floor(r * step), ceil((r + 1) * step))

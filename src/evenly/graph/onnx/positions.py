@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evenly.theory.resize import AxisResize, axis_resize
+from evenly.theory.resize import AxisResize, TooManyTaps, axis_resize
 
 __all__ = ["interpolation", "nearest"]
 
@@ -69,7 +69,10 @@ def _matched(
 ) -> tuple[AxisResize, str] | None:
     for scale in _scales(size, read):
         for name, mode, rules in formulas:
-            found = axis_resize(size, len(read), mode, scale=scale, **rules)  # type: ignore[arg-type]
+            try:
+                found = axis_resize(size, len(read), mode, scale=scale, **rules)  # type: ignore[arg-type]
+            except TooManyTaps:
+                continue
             if np.abs(_coordinates(found, size, len(read)) - read).max() <= tolerance:
                 return found, name
     return None

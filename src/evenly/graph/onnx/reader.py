@@ -23,6 +23,7 @@ from evenly.graph.onnx.idioms import DOMAIN, recognise
 from evenly.graph.onnx.names import Names
 from evenly.graph.onnx.nodes import Item, item
 from evenly.graph.onnx.operators import Call, NotConstantError
+from evenly.theory.resize import TooManyTaps
 
 if TYPE_CHECKING:
     import os
@@ -484,7 +485,7 @@ class _Translator:
             call = Call(it, known, self.file.opset, self.builder, lambda label: self.names.of(it, label), self.training)
             try:
                 result = handler(call)
-            except (NotConstantError, LayoutError) as problem:
+            except (NotConstantError, LayoutError, TooManyTaps) as problem:
                 reason = str(problem)
             else:
                 if isinstance(result, Value | Const):
