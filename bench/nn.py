@@ -125,6 +125,8 @@ def candidates(shape: Shape, mode: str, options: dict[str, Any]) -> dict[str, tu
     }
     if shape.dims == 1:
         del found["plain, channels last"]
+    else:
+        found["evenly, channels first"] = (layer, x)
     if mode == "nearest":
         pad = max(0, (shape.k - shape.s + 1) // 2)
         transposed = TRANSPOSED[shape.dims](
@@ -202,9 +204,8 @@ def measure(shape: Shape, mode: str, options: dict[str, Any], repeats: int) -> d
 def compiled(shape: Shape, options: dict[str, Any], repeats: int) -> dict[str, float]:
     """Forward under torch.compile, nearest neighbour, beside the eager layer."""
     entries = candidates(shape, "nearest", options)
-    entries.pop("plain, channels last" if shape.dims == 1 else "plain", None)
-    if shape.dims == 1:
-        entries["plain"] = candidates(shape, "nearest", options)["plain"]
+    if shape.dims > 1:
+        del entries["plain"], entries["evenly, channels first"]
     tasks = {"evenly, eager": forward_task(*entries["evenly"])}
     torch._dynamo.reset()
     for name, (module, x) in entries.items():
@@ -264,8 +265,9 @@ def mean(values: list[float]) -> float:
     return math.exp(sum(math.log(v) for v in values) / len(values))
 
 
-def best_plain(times: dict[str, float]) -> float:
-    return min(v for name, v in times.items() if name.startswith("plain"))
+def best(times: dict[str, float], kind: str) -> float:
+    """The least value over both memory layouts."""
+    return min(v for name, v in times.items() if name.startswith(kind))
 
 
 def large(shape: Shape) -> bool:
@@ -284,8 +286,8 @@ def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) ->
         "Written by `python bench/nn.py`; do not edit.",
         "",
         f"{where}, {arguments.dtype}, Python {platform.python_version()}, torch {torch.__version__}. Repetitions are"
-        " interleaved; least time of each. Ratios are times of *interpolate + convolution* (in the better of both"
-        " memory layouts) over times of `ResizeConv`: above 1, `ResizeConv` is faster. Memory is the peak beyond input,"
+        " interleaved; least time of each. Ratios are times of *interpolate + convolution* over times of `ResizeConv`, each"
+        " in the better of both memory layouts: above 1, `ResizeConv` is faster. Memory is the peak beyond input,"
         " weights and output; below 1, `ResizeConv` needs less.",
         "",
         "## Summary",
@@ -327,11 +329,11 @@ def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) ->
         for s in done:
             r = results[f"{s.name} | {mode}"]
             row = (
-                f"| {s.name} | {r['chosen'][0]} / {r['chosen'][1]} | {1e3 * best_plain(r['forward']):.1f} |"
+                f"| {s.name} | {r['chosen'][0]} / {r['chosen'][1]} | {1e3 * best(r['forward'], 'plain'):.1f} |"
                 f" {_ratio(results, s, mode, 'forward'):.2f} | {_ratio(results, s, mode, 'training'):.2f} |"
             )
             if more:
-                ours = r["forward"]["evenly"]
+                ours = best(r["forward"], "evenly")
                 row += (
                     f" {_memory_ratio(results, s):.2f} | {r['forward']['transposed'] / ours:.2f} |"
                     f" {r['forward']['sub-pixel'] / ours:.2f} |"
@@ -347,7 +349,7 @@ def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) ->
         columns: dict[str, list[float]] = {}
         for s in with_compile:
             c = results[f"{s.name} | nearest"]["compiled"]
-            values = [best_plain(c), c["transposed"], c["sub-pixel"], c["evenly, eager"]]
+            values = [best(c, "plain"), c["transposed"], c["sub-pixel"], c["evenly, eager"]]
             values = [v / c["evenly"] for v in values]
             for name, v in zip("abcd", values, strict=True):
                 columns.setdefault(name, []).append(v)
@@ -357,14 +359,14 @@ def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) ->
 
 
 def _ratio(results: dict[str, dict[str, Any]], shape: Shape, mode: str, kind: str) -> float:
-    times = results[f"{shape.name} | {mode}"][kind]
-    return float(best_plain(times) / times["evenly"])
+    times: dict[str, float] = results[f"{shape.name} | {mode}"][kind]
+    return best(times, "plain") / best(times, "evenly")
 
 
 def _memory_ratio(results: dict[str, dict[str, Any]], shape: Shape) -> float:
-    peaks = results[f"{shape.name} | nearest"]["memory"]
-    plainest = min(v for name, v in peaks.items() if name.startswith("plain"))
-    return float(max(peaks["evenly"], 4096) / max(plainest, 4096))
+    peaks: dict[str, float] = results[f"{shape.name} | nearest"]["memory"]
+    page = 4096  # bytes; less cannot be told apart
+    return max(best(peaks, "evenly"), page) / max(best(peaks, "plain"), page)
 
 
 def chosen(shape: Shape, mode: str, options: dict[str, Any]) -> tuple[str, str]:

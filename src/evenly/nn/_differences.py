@@ -150,7 +150,11 @@ class _Engine:
                 shape = list(plain.shape)
                 shape[dim] = blocks + axis.high - axis.low
                 whole = x_grad if dim == 1 else plain.new_zeros(shape)
-                whole.narrow(dim, centre, span).add_(plain)
+                here = whole.narrow(dim, centre, span)
+                if dim == 1:
+                    here.add_(plain)
+                else:
+                    here.copy_(plain)
                 if jump is not None:
                     whole.narrow(dim, 1, shape[dim] - 1).add_(jump)
                     whole.narrow(dim, 0, shape[dim] - 1).sub_(jump)
@@ -304,8 +308,8 @@ class _Differences(torch.autograd.Function):
         g = _phases(grad.contiguous(), plan)
         blocks = g.shape[1:-1:2]
         x_grad = torch.zeros_like(x) if needs[0] else None
-        w_grad = x.new_zeros(math.prod(a.size for a in plan), *weight.shape[:2]) if needs[1] else None
-        for items, rows in engine.chunks(x.shape[0], blocks):
+        w_grad = x.new_empty(math.prod(a.size for a in plan), *weight.shape[:2]) if needs[1] else None
+        for number, (items, rows) in enumerate(engine.chunks(x.shape[0], blocks)):
             halo = engine.halo(rows)
             grads = engine.spread(g[items, rows])
             flat = {c: grads[c].view(-1, (last - first) * engine.c_out) for c, first, last in engine.groups}
@@ -313,7 +317,7 @@ class _Differences(torch.autograd.Function):
                 sources = engine.sources(x[items, halo])
                 for choice, first, last in engine.groups:
                     total = w_grad[first:last].view(-1, engine.c_in)
-                    total.addmm_(flat[choice].t(), sources[choice].reshape(-1, engine.c_in))
+                    total.addmm_(flat[choice].t(), sources[choice].reshape(-1, engine.c_in), beta=int(number > 0))
             if x_grad is not None and prepared is not None:
                 back = {}
                 for choice, first, last in engine.groups:
