@@ -113,6 +113,18 @@ class Shuffle(nn.Module):
         return nn.functional.pixel_shuffle(self.between(nn.functional.conv2d(x, weight, bias)), 2)
 
 
+class ReadAsNumber(nn.Module):
+    """The second phase is a multiple of the first by a parameter that is read as a number: 1 today."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.factor = nn.Parameter(torch.randn(3, 3, 2)), nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = torch.stack([self.weight, self.weight * self.factor.item()], -1).flatten(2)
+        return nn.functional.conv_transpose1d(x, kernel, stride=2)
+
+
 KEPT: dict[str, Callable[[], nn.Module]] = {
     "projection": lambda: deconv(EqualSums()),
     "box": lambda: deconv(Smoothed()),
@@ -131,6 +143,7 @@ FREE: dict[str, Callable[[], nn.Module]] = {
     "for small parameters only": lambda: deconv(Clipped()),
     "balanced first": lambda: deconv(EqualSums(), Clipped()),
     "nothing": lambda: deconv(Nothing()),
+    "a parameter read as a number": ReadAsNumber,
     "free biases": lambda: Shuffle("free"),
     "a normalisation before the shuffle": lambda: Shuffle(between=nn.BatchNorm2d(16)),
 }

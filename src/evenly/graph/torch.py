@@ -12,7 +12,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from evenly.graph._aten_views import IGNORED, RANDOM, TRANSPARENT, UNREADABLE
 from evenly.graph._export import changes, exported, functional, graphs, line, name_of
 from evenly.graph._folding import Const, NotConstantError, folded, stored
 from evenly.graph.builder import Builder, Value, read_with_roles
+from evenly.graph.ir import Weight
 from evenly.graph.layout import LayoutError
 from evenly.theory.resize import TooManyTaps
 
@@ -278,6 +279,7 @@ class _Translator:
         self.program, self.b, self.names, self.constants = program, builder, names, constants
         self.values: dict[Const, Value] = {}
         self.grown = _grown(program, set(constants))
+        self.frozen = False  # whether a parameter's value was read as a number: no draw changes that
 
     def run(self) -> Graph:
         env: dict[Node, Any] = {}
@@ -300,7 +302,7 @@ class _Translator:
                 value = self.b.unknown(value.operator, list(value.sources), (1,), value.reason, name=name)
             if isinstance(value, Value):
                 self.b.output(name, value)
-        return self.b.build()
+        return _frozen(self.b.build()) if self.frozen else self.b.build()
 
     def _input(self, node: Node, argument: Any) -> Any:
         meta = node.meta.get("val")
@@ -409,6 +411,7 @@ class _Translator:
             except (TypeError, ValueError, RuntimeError):  # a size that the data decide
                 return Opaque(_foreign(node), "its shape is not known")
         if name in ("item", "_local_scalar_dense") and isinstance(args[0], Const) and args[0].make is not None:
+            self.frozen |= args[0].trained
             return args[0].tensor().item()
         if callable(node.target) and not any(isinstance(a, Const) for a in pytree.tree_leaves((args, kwargs))):
             return node.target(*args, **kwargs)  # arithmetic of sizes
@@ -468,6 +471,16 @@ class _Translator:
             return self.b.unknown(foreign, values, shape, reason, name=name)
 
         return [one(m) for m in meta] if isinstance(meta, list | tuple) else one(meta)
+
+
+def _frozen(graph: Graph) -> Graph:
+    """The graph without what its weights would be for other parameters."""
+
+    def known(value: Any) -> Any:
+        return replace(value, redraw=None) if isinstance(value, Weight) else value
+
+    nodes = (replace(n, op=replace(n.op, **{k: known(v) for k, v in vars(n.op).items()})) for n in graph.nodes)  # type: ignore[type-var]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _hands_on(node: Node) -> bool:
