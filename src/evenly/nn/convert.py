@@ -10,14 +10,15 @@ crop which can not be expressed.
 
 **Borders.** The transposed convolution continues its *input* with zeros. Interpolation repeats the edge samples, which
 matters in the first ``len(h) - origin - s`` and the last ``origin`` samples of the interpolated signal: none for
-nearest neighbour. So a side is exact iff those samples are cropped, or there are none and the padding holds zeros.
+nearest neighbour. So a side is exact if those samples are cropped, or there are none at either end (a kernel longer
+than ``s`` goes on into the padding) and the padding holds zeros.
 
 **Unfolding.** The resize-convolution nearest to a transposed convolution's kernel ``f`` solves ``min |F w - f|^2`` on
 the union of both supports: ``w = F^+ f``, separable over the axes and the same small matrix for every pair of channels.
 In 1-D with nearest neighbour it is exact iff ``f`` meets the DC condition: ``f(z)`` is then divisible by ``1 + z + ...
 + z^(s-1)`` (Sugawara, Shiota & Kiya, arXiv 1806.02658, state the condition); a dilation prime to ``s`` changes nothing,
-with a common factor of the two phases stay empty and no kernel but 0 meets it. In n-D the condition is weaker than
-divisibility along each axis: balanced kernels exist that no resize-convolution has.
+with a common factor of the two phases stay empty, so that only kernels with gains of 0 meet it. In n-D the condition is
+weaker than divisibility along each axis: balanced kernels exist that no resize-convolution has.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def _whole(scale: Sequence[float]) -> tuple[int, ...]:
     return tuple(int(v) for v in scale)
 
 
-def _unaffected(kernel: Kernel) -> tuple[int, int]:
+def _affected(kernel: Kernel) -> tuple[int, int]:
     """How many interpolated samples at both ends depend on how the input goes on beyond them."""
     return max(0, len(kernel.taps) - kernel.origin - kernel.scale), max(0, kernel.origin)
 
@@ -129,11 +130,13 @@ def _unaffected(kernel: Kernel) -> tuple[int, int]:
 def _border(axes: Sequence[Axis], modes: Sequence[tuple[set[str], set[str]]], interpolation: str) -> str | None:
     """Why a fold would differ at the border; None where it does not."""
     for number, (axis, sides) in enumerate(zip(axes, modes, strict=True)):
-        for end, affected, pad, held in zip(("start", "end"), _unaffected(axis.kernel), axis.pad, sides, strict=True):
-            if pad <= -affected or (not affected and held <= {"zeros"}):
+        both = _affected(axis.kernel)
+        for end, affected, pad, held in zip(("start", "end"), both, axis.pad, sides, strict=True):
+            # zeros as padding: a kernel longer than s goes on beyond the signal, too
+            if pad <= -affected or (not any(both) and held <= {"zeros"}):
                 continue
             where = f"at the {end} of spatial axis {number}"
-            if affected:
+            if any(both):
                 return (
                     f"mode '{interpolation}' repeats the edge samples {where}, where a transposed convolution goes on "
                     "with zeros"
@@ -408,8 +411,8 @@ def fold(module: nn.Module, *, border: str = "exact") -> nn.Module:
             replacements.append((candidate, made[key]))
     for candidate, new in replacements:
         slots = cast(nn.Module, candidate.parent)._modules
-        for name in candidate.keys[:-1]:
-            slots[name] = nn.Identity()
+        for name, member in zip(candidate.keys[:-1], candidate.members, strict=False):
+            slots[name] = nn.Identity().train(member.training)
         slots[candidate.keys[-1]] = new
     return twin
 
@@ -569,7 +572,7 @@ def unfold(layer: _ConvTransposeNd, kernel_size: int | Sequence[int] | None = No
     equal for every input size and outputs lie at the same places; with ``exact`` both layers are the same function. In
     1-D that is so iff the kernel meets the DC condition, in n-D it is rarer. Dilation: the taps' whole span is fitted
     without one (an axis of stride 1 keeps it); where it has a factor in common with the stride, phases stay empty and
-    nothing but 0 is exact.
+    only kernels with DC gains of 0 are exact.
 
     Args:
         layer: ``nn.ConvTranspose1d`` (2d, 3d), a balanced one included; it stays as it is.
