@@ -34,7 +34,7 @@ def pairs(name: str, value: int | Sequence[int | Sequence[int]], dims: int) -> t
         refuse(name, value, wish, "give one value per spatial axis")
     found: list[tuple[int, int]] = []
     for entry in values:
-        both = (entry, entry) if isinstance(entry, int) else tuple(entry)
+        both = (entry, entry) if isinstance(entry, int) else tuple(entry) if isinstance(entry, Sequence) else ()
         if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int) for v in both):
             refuse(name, value, wish, "give whole samples (negative ones crop)")
         found.append((both[0], both[1]))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from evenly.nn._fold import FEW_CHANNELS
+from evenly.nn._layout import is_traced, is_transformed
 
 if TYPE_CHECKING:
     from evenly.nn.functional import Plan
@@ -35,9 +35,9 @@ def choose(x: Tensor, weight: Tensor, plan: Plan) -> str:
     A trace (``torch.compile``, ``torch.export``) sees one transposed convolution where that is all the layer is, else
     the plain layer: two standard operators.
     """
-    if not plan.foldable or _transformed():
+    if not plan.foldable or is_transformed():
         return "plain"
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+    if is_traced():
         return "folded" if plan.nearest and plan.padding_mode == "zeros" else "plain"
     learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return rule(x, weight, plan, learning)
@@ -68,8 +68,3 @@ def rule(x: Tensor, weight: Tensor, plan: Plan, learning: bool) -> str:
         if plan.dims == 3 or not least or (learning and not wide):
             return "plain"
     return "differences" if wide else "folded"
-
-
-def _transformed() -> bool:
-    """Whether a transform of ``torch.func`` or forward-mode differentiation is at work, which need known operators."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0

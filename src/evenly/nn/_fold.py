@@ -9,6 +9,7 @@ one matrix product: a convolution over one-channel images would cost more than i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evenly.nn._layout import is_autocast, is_traced
 from evenly.nn.resampling import Kernel, extend
 
 # Up to so many outputs, or inputs in 1-D, a convolution to all phases is faster than a transposed one (bench/nn.md).
@@ -100,7 +102,7 @@ def fold_weight(weight: Tensor, axes: Sequence[Axis], groups: int = 1) -> Tensor
     taps = (
         precise.contiguous().view(groups, c_out // groups, c_in, -1).permute(0, 2, 3, 1)
     )  # (g, C_in/g, prod k, C_out/g)
-    with torch.autocast(weight.device.type, enabled=False):
+    with torch.autocast(weight.device.type, enabled=False) if is_autocast(weight) else nullcontext():
         full = torch.matmul(fold_matrix(axes, precise), taps)
     full = full.to(weight.dtype).view(groups * c_in, *sizes, c_out // groups)
     return full.permute(0, -1, *range(1, len(axes) + 1))
@@ -121,7 +123,7 @@ def folded(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Axis],
         (N, C_out, *output sizes).
     """
     few = kernel.shape[1] <= FEW_CHANNELS or (len(axes) == 1 and kernel.shape[0] <= FEW_CHANNELS_1D)
-    if few and groups == 1 and not torch.compiler.is_compiling():
+    if few and groups == 1 and not is_traced():
         return _by_phases(x, kernel, bias, axes, extension)
     convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(axes) - 1]
     amounts = [a.reach for a in axes]
@@ -182,5 +184,5 @@ def _by_phases(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Ax
     for dim, (axis, start, length) in enumerate(zip(axes, starts, x.shape[2:], strict=True), start=2):
         y = y.narrow(dim, start, axis.output_size(length))
     if bias is not None:
-        return y + bias.view(-1, *[1] * dims)
+        return y + bias.to(y.dtype).view(-1, *[1] * dims)
     return y.contiguous() if dims == 1 else y.movedim(1, -1).contiguous().movedim(-1, 1)

@@ -10,15 +10,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-__all__ = ["is_channels_last", "to_first", "to_last"]
+__all__ = ["is_autocast", "is_channels_last", "is_traced", "is_transformed", "to_first", "to_last"]
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether (N, C, *spatial) is stored channels last; where an axis of size 1 leaves that open, yes."""
-    return x.dim() in _FORMATS and x.is_contiguous(memory_format=_FORMATS[x.dim()])
+    """Whether (N, C, *spatial) is stored channels last; where sizes of 1 leave that open, its strides decide."""
+    if x.dim() not in _FORMATS or not x.is_contiguous(memory_format=_FORMATS[x.dim()]):
+        return False
+    return x.stride(-1) == x.shape[1] and x.stride(1) == 1
+
+
+def is_traced() -> bool:
+    """Whether a tracer (``torch.compile``, ``torch.export``, the ONNX exporters) watches: it wants known operators."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` or forward-mode differentiation is at work, which want known operators too."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Whether autocast is on for the device of ``x``."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 class _Turn(torch.autograd.Function):

@@ -24,8 +24,8 @@ from evenly.nn._arguments import choice, integers, pairs, refuse, scales
 from evenly.nn._choice import choose
 from evenly.nn._differences import by_differences
 from evenly.nn._fold import Axis, fold_weight, folded
-from evenly.nn._layout import is_channels_last, to_first, to_last
-from evenly.nn.resampling import Kernel, extend, interpolation_kernel, parse_mode, resize
+from evenly.nn._layout import is_autocast, is_channels_last, is_traced, is_transformed, to_first, to_last
+from evenly.nn.resampling import Kernel, extend, fir_upsample, interpolation_kernel, parse_mode, resize
 
 __all__ = ["IMPLEMENTATIONS", "PADDING_MODES", "Plan", "resize_conv"]
 
@@ -118,6 +118,46 @@ class Plan:
             joint = np.multiply.outer(joint, np.array(axis.kernel.smoothing[::-1]))
         return joint
 
+    def interpolate(self, x: Tensor) -> Tensor:
+        """``x`` interpolated."""
+        if self.mode.startswith("fir"):
+            return fir_upsample(x, self._kernels)
+        return resize(x, self.scale_factor, self.mode)
+
+    def check_input(self, x: Tensor, in_channels: int) -> None:
+        """Refuse an input that has another form, or is too small.
+
+        Raises:
+            ParameterError: in words of the layer's arguments.
+        """
+        if x.dim() != self.dims + 2 or x.shape[1] != in_channels:
+            refuse(
+                "the input's shape", tuple(x.shape), f"(N, {in_channels}, and {self.dims} spatial axes)",
+                f"give inputs with as many channels as in_channels (={in_channels})",
+            )  # fmt: skip
+        if is_traced():  # sizes may be symbols
+            return
+        sizes = tuple(int(n * s) for n, s in zip(x.shape[2:], self.scale_factor, strict=True))
+        if min(sizes) < 1:
+            refuse(
+                "the input's size", tuple(x.shape[2:]), f"at least 1 after scale_factor (={self.scale_factor})",
+                "give a larger input",
+            )  # fmt: skip
+        out = self.output_size(x.shape[2:])
+        if min(out) < 1:
+            refuse(
+                "the input's size", tuple(x.shape[2:]),
+                f"large enough for kernel_size (={self.kernel_size}), padding (={self.pad}): the output would be {out}",
+                "give a larger input or more padding",
+            )  # fmt: skip
+        most = {"reflect": -1, "circular": 0}.get(self.padding_mode)
+        if most is not None and any(max(p) > n + most for p, n in zip(self.pad, sizes, strict=True)):
+            refuse(
+                "the input's size", tuple(x.shape[2:]),
+                f"large enough for padding (={self.pad}) with padding_mode='{self.padding_mode}'",
+                "give a larger input, less padding, or padding_mode='replicate'",
+            )  # fmt: skip
+
     def output_size(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """The output's spatial sizes."""
         return tuple(
@@ -152,7 +192,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Ten
 
 def plain(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan) -> Tensor:
     """Interpolate, pad, convolve."""
-    return _convolve(resize(x, plan.scale_factor, plan.mode), weight, bias, plan)
+    return _convolve(plan.interpolate(x), weight, bias, plan)
 
 
 def fast(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementation: str) -> Tensor:
@@ -208,7 +248,7 @@ def _window(x: Tensor, plan: Plan, axis: int, side: int, width: int) -> Tensor:
     window = geometry.dilation * (geometry.size - 1)
     inside = max(window + width - geometry.pad[side], geometry.pad[side] + 1)  # interpolated samples to be right
     near = min(length, -(-(inside + len(geometry.kernel.taps)) // s) + 1)
-    part = resize(x.narrow(dim, 0 if side == 0 else length - near, near), plan.scale_factor, plan.mode)
+    part = plan.interpolate(x.narrow(dim, 0 if side == 0 else length - near, near))
     pad = list(plan.pad)
     if near < length:
         pad[axis] = (geometry.pad[0], 0) if side == 0 else (0, geometry.pad[1])
@@ -220,10 +260,10 @@ def run(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementati
     """The layer by one implementation; the memory format stays that of the input."""
     if implementation == "plain" or x.numel() == 0 or not plan.covers(x.shape[2:]):
         return plain(x, weight, bias, plan)
-    if torch.is_autocast_enabled(x.device.type) and implementation == "differences":
-        implementation = "folded"  # autocast lowers the precision of operators that it knows
+    if implementation == "differences" and (is_autocast(x) or is_traced() or is_transformed()):
+        implementation = "folded"  # they act on operators that they know
     as_it_is = is_channels_last(x) or (plan.dims == 1 and implementation == "folded")
-    if as_it_is or x.device.type != "cpu" or torch.compiler.is_compiling():
+    if as_it_is or x.device.type != "cpu" or is_traced():
         return fast(x, weight, bias, plan, implementation)
     y = fast(to_last(x).movedim(-1, 1), weight, bias, plan, implementation)
     return to_first(y.movedim(1, -1).contiguous())
@@ -264,8 +304,16 @@ def resize_conv(
     Raises:
         ParameterError: for an argument out of range, or an implementation that these arguments do not allow.
     """
+    if x.dim() not in (3, 4, 5):
+        refuse("x's shape", tuple(x.shape), "(N, C_in, and 1 to 3 spatial axes)", "add or remove axes")
+    if weight.dim() != x.dim() or weight.shape[0] % groups or weight.shape[1] * groups != x.shape[1]:
+        refuse(
+            "weight's shape", tuple(weight.shape), f"(C_out, {x.shape[1]} / groups, and {x.dim() - 2} kernel axes)",
+            f"check it against x's shape (={tuple(x.shape)}) and groups (={groups})",
+        )  # fmt: skip
     plan = Plan(x.dim() - 2, scale_factor, mode, weight.shape[2:], padding, padding_mode, dilation, groups)
     check_implementation(plan, implementation)
+    plan.check_input(x, weight.shape[1] * groups)
     if implementation == "auto":
         implementation = choose(x, weight, plan)
     return run(x, weight, bias, plan, implementation)
@@ -275,5 +323,7 @@ def check_implementation(plan: Plan, implementation: str) -> None:
     """Refuse an implementation that does not exist for the plan."""
     choice("implementation", implementation, IMPLEMENTATIONS)
     if implementation != "auto" and not plan.allows(implementation):
-        needs = "whole scale factors" if implementation == "folded" else "whole scale factors, dilation 1 and groups 1"
+        needs = "whole scale factors; circular padding with nearest neighbour only"
+        if implementation == "differences":
+            needs += "; dilation 1 and groups 1"
         refuse("implementation", implementation, f"one that exists here ({needs})", "use implementation='auto'")

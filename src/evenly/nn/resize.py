@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from evenly.nn._arguments import integers, refuse
 from evenly.nn._choice import choose
+from evenly.nn._fold import fold_weight, folded
 from evenly.nn.functional import Plan, check_implementation, run
 from evenly.nn.init import variance_matched_
 
@@ -56,6 +58,7 @@ class _ResizeConv(nn.Module):
 
     dims: int
     bias: nn.Parameter | None
+    _source: tuple[Any]
 
     def __init__(
         self,
@@ -105,13 +108,42 @@ class _ResizeConv(nn.Module):
         if x.dim() == self.dims + 1:
             out: Tensor = self.forward(x.unsqueeze(0)).squeeze(0)
             return out
-        if x.dim() != self.dims + 2 or x.shape[1] != self.in_channels:
-            wish = f"(N, {self.in_channels}, *{self.dims} spatial axes), with or without N"
-            refuse("the input's shape", tuple(x.shape), wish, f"in_channels of this layer is {self.in_channels}")
+        self._plan.check_input(x, self.in_channels)
         implementation = self.implementation
         if implementation == "auto":
             implementation = choose(x, self.weight, self._plan)
+        if implementation == "folded" and (kernel := self._constant_kernel()) is not None:
+            return folded(x, kernel, self.bias, self._plan.axes, self.groups, self._plan.extension)
         return run(x, self.weight, self.bias, self._plan, implementation)
+
+    def _constant_kernel(self) -> Tensor | None:
+        """While a layer in evaluation mode is exported to ONNX, its folded kernel: one operator, whatever its size.
+
+        Exporters fold small constant expressions only. The traced weight has no values; the parameter itself has.
+        """
+        (weight,) = self._source
+        if not torch.onnx.is_in_onnx_export() or self.training or "weight" not in self._parameters:
+            return None
+        if not self._plan.nearest or any(low or high for low, high in self._plan.strips):
+            return None
+        tracing = torch._C._get_tracing_state()
+        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+        try:
+            with _disable_current_modes(), torch.no_grad():
+                return fold_weight(weight.detach(), self._plan.axes, self.groups)
+        finally:
+            torch._C._set_tracing_state(tracing)  # type: ignore[attr-defined]
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As in ``nn.Module``; the layer keeps hold of its weight for `_constant_kernel`."""
+        super().register_parameter(name, param)
+        if name == "weight":
+            self._source = (param,)  # a tuple, so that it is not a parameter once more
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._source = (self._parameters.get("weight", self._source[0]),)
+        return self
 
     def extra_repr(self) -> str:
         """The arguments that are not the default ones."""
@@ -121,8 +153,9 @@ class _ResizeConv(nn.Module):
 
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={short(self.kernel_size)}"
         text += f", scale_factor={short(self.scale_factor)}, mode={self.mode!r}"
-        padding = [low if low == high else (low, high) for low, high in self.padding]
-        text += f", padding={short(padding)}"
+        equal = all(low == high for low, high in self.padding)
+        padding = short([low for low, _ in self.padding]) if equal else self.padding
+        text += f", padding={padding}"
         defaults = {"padding_mode": "zeros", "groups": 1, "implementation": "auto"}
         text += "".join(f", {n}={v!r}" for n, d in defaults.items() if (v := getattr(self, n)) != d)
         if any(d != 1 for d in self.dilation):
