@@ -286,8 +286,8 @@ def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) ->
         "Written by `python bench/nn.py`; do not edit.",
         "",
         f"{where}, {arguments.dtype}, Python {platform.python_version()}, torch {torch.__version__}. Repetitions are"
-        " interleaved; least time of each. Ratios are times of *interpolate + convolution* over times of `ResizeConv`, each"
-        " in the better of both memory layouts: above 1, `ResizeConv` is faster. Memory is the peak beyond input,"
+        " interleaved; least time of each. Ratios are times of *interpolate + convolution* over times of `ResizeConv`,"
+        " each in the better of both memory layouts: above 1, `ResizeConv` is faster. Memory is the peak beyond input,"
         " weights and output; below 1, `ResizeConv` needs less.",
         "",
         "## Summary",

@@ -21,7 +21,7 @@ def is_channels_last(x: Tensor) -> bool:
     """Whether (N, C, *spatial) is stored channels last; where sizes of 1 leave that open, its strides decide."""
     if x.dim() not in _FORMATS or not x.is_contiguous(memory_format=_FORMATS[x.dim()]):
         return False
-    return x.stride(-1) == x.shape[1] and x.stride(1) == 1
+    return x.stride(-1) == x.shape[1] and x.stride(1) == 1 and x[:1].numel() > 1
 
 
 def is_traced() -> bool:

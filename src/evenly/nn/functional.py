@@ -260,11 +260,13 @@ def run(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementati
     """The layer by one implementation; the memory format stays that of the input."""
     if implementation == "plain" or x.numel() == 0 or not plan.covers(x.shape[2:]):
         return plain(x, weight, bias, plan)
-    if implementation == "differences" and (is_autocast(x) or is_traced() or is_transformed()):
-        implementation = "folded"  # they act on operators that they know
-    as_it_is = is_channels_last(x) or (plan.dims == 1 and implementation == "folded")
-    if as_it_is or x.device.type != "cpu" or is_traced():
-        return fast(x, weight, bias, plan, implementation)
+    known_operators = is_traced() or is_transformed()
+    if implementation == "differences" and (is_autocast(x) or known_operators):
+        implementation = "folded"
+    as_it_is = known_operators or x.device.type != "cpu" or (plan.dims == 1 and implementation == "folded")
+    if as_it_is or is_channels_last(x):
+        y = fast(x, weight, bias, plan, implementation)
+        return y.contiguous() if plan.dims == 1 else y
     y = fast(to_last(x).movedim(-1, 1), weight, bias, plan, implementation)
     return to_first(y.movedim(1, -1).contiguous())
 
