@@ -77,7 +77,7 @@ def output(layer: nn.Module, x: Tensor) -> Tensor | None:
     """What the layer makes of it; None for an input that is too small for any output."""
     try:
         y = layer(x).detach()
-    except RuntimeError:
+    except (RuntimeError, ParameterError):
         return None
     return y if y.numel() else None
 
