@@ -1,8 +1,9 @@
 """Layers that cannot make checkerboards, and are faster than what they replace. Needs PyTorch.
 
 Up-sampling: `ResizeConv1d`, 2d, 3d; `SubpixelConv1d`, ...; `BalancedConvTranspose1d`, ...; `FIRUpsample1d`, ....
-Down-sampling: `AntialiasedConv1d`, ...; `AntialiasedMaxPool1d`, ...; `BlurPool1d`, .... Beside them: `init`
-(initialisation at the scale of what is replaced) and `utils` (balance a layer that exists).
+Down-sampling: `AntialiasedConv1d`, ...; `AntialiasedMaxPool1d`, ...; `BlurPool1d`, .... Between
+layers: `fold`, `unfold`, `from_conv_transpose`, and `utils.balance` for a layer that exists. `init` starts layers at the
+scale of what they replace.
 """
 
 from evenly.nn import functional, init, utils
@@ -23,6 +24,7 @@ from evenly.nn.antialias import (
     even_taps,
 )
 from evenly.nn.balanced import BalancedConvTranspose1d, BalancedConvTranspose2d, BalancedConvTranspose3d
+from evenly.nn.convert import Unfolded, fold, foldable, from_conv_transpose, unfold
 from evenly.nn.resize import ResizeConv1d, ResizeConv2d, ResizeConv3d
 from evenly.nn.subpixel import SubpixelConv1d, SubpixelConv2d, SubpixelConv3d
 
@@ -49,8 +51,13 @@ __all__ = [
     "SubpixelConv1d",
     "SubpixelConv2d",
     "SubpixelConv3d",
+    "Unfolded",
     "even_taps",
+    "fold",
+    "foldable",
+    "from_conv_transpose",
     "functional",
     "init",
+    "unfold",
     "utils",
 ]

@@ -30,7 +30,7 @@ from evenly.nn.resampling import extend
 
 __all__ = ["by_differences"]
 
-CHUNK = 512  # input positions that are worked on at a time: enough for the matrix products, little for the cache
+CHUNK = 512  # positions per thread that are worked on at a time: enough for the products, little for the cache
 Choice = tuple[int, ...]  # per axis: 0, the signal itself; 1, its first difference
 
 
@@ -249,10 +249,10 @@ class _Engine:
         return parts
 
     def chunks(self, n: int, blocks: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-        """Slices of the batch and of the first axis's blocks, of about `CHUNK` positions each."""
-        row = math.prod(blocks[1:])
-        rows = _even_step(blocks[0], max(1, CHUNK // row))
-        items = _even_step(n, max(1, CHUNK // (row * blocks[0])))
+        """Slices of the batch and of the first axis's blocks, of about `CHUNK` positions per thread."""
+        positions, row = CHUNK * torch.get_num_threads(), math.prod(blocks[1:])
+        rows = _even_step(blocks[0], max(1, positions // row))
+        items = _even_step(n, max(1, positions // (row * blocks[0])))
         for i in range(0, n, items):
             for j in range(0, blocks[0], rows):
                 yield slice(i, min(n, i + items)), slice(j, min(blocks[0], j + rows))
