@@ -346,7 +346,7 @@ def report(results: dict[str, dict[str, Any]], arguments: argparse.Namespace) ->
     if with_compile:
         lines += [
             "", "## nearest under torch.compile", "",
-            "Forward, every third layer. Times over that of the compiled `ResizeConv`; the last column is the eager one's.", "",
+            "Forward, every third layer. Times over that of the compiled `ResizeConv`; last column: the eager one's.", "",
             "| layer | plain | transposed | sub-pixel | eager `ResizeConv` |", "|---|---:|---:|---:|---:|",
         ]  # fmt: skip
         columns: dict[str, list[float]] = {}

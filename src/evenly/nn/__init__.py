@@ -1,9 +1,9 @@
 """Layers that cannot make checkerboards, and are faster than what they replace. Needs PyTorch.
 
 Up-sampling: `ResizeConv1d`, 2d, 3d; `SubpixelConv1d`, ...; `BalancedConvTranspose1d`, ...; `FIRUpsample1d`, ....
-Down-sampling: `AntialiasedConv1d`, ...; `AntialiasedMaxPool1d`, ...; `BlurPool1d`, .... Between
-layers: `fold`, `unfold`, `from_conv_transpose`, and `utils.balance` for a layer that exists. `init` starts layers at the
-scale of what they replace.
+Down-sampling: `AntialiasedConv1d`, ...; `AntialiasedMaxPool1d`, ...; `BlurPool1d`, ....
+Between them: `fold`, `unfold`, `from_conv_transpose`; `utils.balance` for a layer that exists. `init` starts layers at
+the scale of what they replace.
 """
 
 from evenly.nn import functional, init, utils
