@@ -20,7 +20,7 @@ help:
 	@echo "make demo    set up, build the example networks and check them"
 	@echo "make test    set up, then lint, types and tests"
 	@echo "make prove   run every proof in full (resumable) and write docs/proof.md"
-	@echo "make bench   measure and write the benchmark table"
+	@echo "make bench   measure and write the benchmark tables (half an hour)"
 	@echo "make docs    write the generated pages"
 	@echo "make clean   remove what was built, except $(VENV)"
 
@@ -55,10 +55,11 @@ prove: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python bench/check.py
+	$(BIN)/python bench/nn.py
 
 docs: $(STAMP)
 	$(BIN)/python -m evenly.check.rules > docs/rules.md.new
 	mv docs/rules.md.new docs/rules.md
 
 clean:
-	rm -rf .prove .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build examples/out examples/*.onnx examples/*.onnx.data
+	rm -rf .prove .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build examples/out examples/*.onnx examples/*.onnx.data
