@@ -65,6 +65,6 @@ def rule(x: Tensor, weight: Tensor, plan: Plan, learning: bool) -> str:
         wide = wide and (learning or plan.scale_factor[0] >= 4)
     if apart:
         least = min(sizes) >= (64 if wide else 128)
-        if plan.dims == 3 or not least or (learning and not wide):
+        if plan.dims == 3 or not least or (not wide and (learning or plan.dims == 1)):
             return "plain"
     return "differences" if wide else "folded"

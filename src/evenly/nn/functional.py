@@ -263,10 +263,12 @@ def run(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementati
     known_operators = is_traced() or is_transformed()
     if implementation == "differences" and (is_autocast(x) or known_operators):
         implementation = "folded"
-    as_it_is = known_operators or x.device.type != "cpu" or (plan.dims == 1 and implementation == "folded")
-    if as_it_is or is_channels_last(x):
+    if known_operators or x.device.type != "cpu":
+        return fast(x, weight, bias, plan, implementation)
+    last = is_channels_last(x)
+    if last or (plan.dims == 1 and implementation == "folded"):
         y = fast(x, weight, bias, plan, implementation)
-        return y.contiguous() if plan.dims == 1 else y
+        return y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()
     y = fast(to_last(x).movedim(-1, 1), weight, bias, plan, implementation)
     return to_first(y.movedim(1, -1).contiguous())
 
