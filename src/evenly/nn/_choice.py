@@ -35,10 +35,12 @@ def choose(x: Tensor, weight: Tensor, plan: Plan) -> str:
     A trace (``torch.compile``, ``torch.export``) sees one transposed convolution where that is all the layer is, else
     the plain layer: two standard operators.
     """
-    if not plan.foldable or is_transformed():
+    if not plan.foldable:
         return "plain"
     if is_traced():
         return "folded" if plan.nearest and plan.padding_mode == "zeros" else "plain"
+    if is_transformed():
+        return "plain"
     learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return rule(x, weight, plan, learning)
 

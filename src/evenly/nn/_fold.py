@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
 from torch import Tensor
 
 from evenly.nn._layout import is_autocast, is_traced
@@ -68,42 +66,38 @@ class Axis:
         return (self.taps - 1 - self.crop) // s, (self.growth - 1 + self.crop) // s + 1
 
 
-@lru_cache(maxsize=64)
-def _fold_array(kernels: tuple[Kernel, ...], sizes: tuple[int, ...], dilations: tuple[int, ...]) -> NDArray[np.float64]:
+def fold_matrix(axes: Sequence[Axis]) -> Tensor:
+    """The fold of all axes as a matrix (prod K, prod k) in float64 on the CPU."""
     whole = np.ones((1, 1))
-    for kernel, k, d in zip(kernels, sizes, dilations, strict=True):
-        one = np.zeros((d * (k - 1) + len(kernel.taps), k))
-        for t in range(k):
-            one[d * (k - 1 - t) : d * (k - 1 - t) + len(kernel.taps), t] = kernel.taps
+    for axis in axes:
+        one = np.zeros((axis.taps, axis.size))
+        for t in range(axis.size):
+            start = axis.dilation * (axis.size - 1 - t)
+            one[start : start + len(axis.kernel.taps), t] = axis.kernel.taps
         whole = np.asarray(np.kron(whole, one))
-    return whole
+    return torch.tensor(whole, device="cpu")
 
 
-def fold_matrix(axes: Sequence[Axis], like: Tensor) -> Tensor:
-    """The fold of all axes as a matrix (prod K, prod k), of the dtype and device of ``like``."""
-    array = _fold_array(tuple(a.kernel for a in axes), tuple(a.size for a in axes), tuple(a.dilation for a in axes))
-    return torch.tensor(array, dtype=like.dtype, device=like.device)
-
-
-def fold_weight(weight: Tensor, axes: Sequence[Axis], groups: int = 1) -> Tensor:
+def fold_weight(weight: Tensor, axes: Sequence[Axis], groups: int = 1, matrix: Tensor | None = None) -> Tensor:
     """The kernel of the transposed convolution that equals interpolation and convolution.
 
     Args:
         weight: (C_out, C_in / groups, *k) of the convolution.
         axes: One geometry per spatial axis.
         groups: Of the convolution.
+        matrix: `fold_matrix` of the axes, where it is at hand.
 
     Returns:
         (C_in, C_out / groups, *K), channels last in memory.
     """
+    matrix = fold_matrix(axes) if matrix is None else matrix
     c_out, c_in = weight.shape[:2]
     sizes = [a.taps for a in axes]
     precise = weight.float() if weight.dtype in (torch.float16, torch.bfloat16) else weight
-    taps = (
-        precise.contiguous().view(groups, c_out // groups, c_in, -1).permute(0, 2, 3, 1)
-    )  # (g, C_in/g, prod k, C_out/g)
+    grouped = precise.contiguous().view(groups, c_out // groups, c_in, -1)
+    taps = grouped.permute(0, 2, 3, 1)  # (g, C_in/g, prod k, C_out/g)
     with torch.autocast(weight.device.type, enabled=False) if is_autocast(weight) else nullcontext():
-        full = torch.matmul(fold_matrix(axes, precise), taps)
+        full = torch.matmul(matrix.to(precise), taps)
     full = full.to(weight.dtype).view(groups * c_in, *sizes, c_out // groups)
     return full.permute(0, -1, *range(1, len(axes) + 1))
 

@@ -381,13 +381,11 @@ class _BlurPool(_Filtered):
 
     Args:
         channels: ``C`` if it is to be checked.
-        taps: The filter, scaled to sum 1, or one per axis; ``"even"`` for `even_taps`; on an axis of stride 1 nothing
-        is
-            done.
+        taps: The filter, scaled to sum 1, or one per axis; ``"even"`` for `even_taps`. On an axis of stride 1 nothing
+            is done.
         stride: ``s``, or one per axis.
         padding_mode: How the input continues: ``"reflect"`` (needs more samples than the filter's half),
-        ``"replicate"``,
-            ``"zeros"`` or ``"circular"``.
+            ``"replicate"``, ``"zeros"`` or ``"circular"``.
         device: Of the filter.
         dtype: Of the filter; it is cast to the input's.
 
@@ -492,8 +490,11 @@ class _AntialiasedConv(_Filtered):
         kernel_size: ``k``, or one per axis.
         stride: ``s``, or one per axis.
         padding: The convolution's padding, in samples. The input is extended once, by this and by what the filter
-        needs. dilation: As in ``torch.nn``. groups: As in ``torch.nn``. bias: Whether to add one. padding_mode: How the
-        input continues: ``"zeros"`` as in ``torch.nn``, ``"reflect"``, ``"replicate"`` or
+            needs.
+        dilation: As in ``torch.nn``.
+        groups: As in ``torch.nn``.
+        bias: Whether to add one.
+        padding_mode: How the input continues: ``"zeros"`` as in ``torch.nn``, ``"reflect"``, ``"replicate"`` or
             ``"circular"``.
         taps: The filter, scaled to sum 1, or one per axis; ``"even"``; by default as `BlurPool2d`.
         implementation: ``"auto"``, or ``"blur_first"``, ``"folded"``, ``"conv_first"`` to force one.

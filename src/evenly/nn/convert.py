@@ -488,7 +488,7 @@ def _fit(
 @lru_cache(maxsize=256)
 def _matrices(kernel: Kernel, size: int, dilation: int, shift: int, taps: int, distance: int) -> tuple[Array, ...]:
     """On the union of both supports: the fold ``(U, n)``, the kernel's places ``(U, k)``, and the fit ``(n, k)``."""
-    fold_ = fold_matrix([Axis(kernel, size, dilation, (0, 0))], torch.empty(0, dtype=torch.float64)).numpy()
+    fold_ = fold_matrix([Axis(kernel, size, dilation, (0, 0))]).numpy()
     start = min(0, shift)
     stop = max(distance * (taps - 1) + 1, shift + len(fold_))
     wide = np.zeros((stop - start, size))

@@ -23,7 +23,7 @@ from torch import Tensor
 from evenly.nn._arguments import choice, integers, pairs, refuse, scales
 from evenly.nn._choice import choose
 from evenly.nn._differences import by_differences
-from evenly.nn._fold import Axis, fold_weight, folded
+from evenly.nn._fold import Axis, fold_matrix, fold_weight, folded
 from evenly.nn._layout import is_autocast, is_channels_last, is_traced, is_transformed, to_first, to_last
 from evenly.nn.resampling import Kernel, extend, fir_upsample, interpolation_kernel, parse_mode, resize
 
@@ -49,6 +49,7 @@ class Plan:
         foldable: Whether there are other ways than the plain one: all factors are whole.
         axes: If so, the geometry per axis.
         nearest_axes: The same for the nearest-neighbour part of the interpolation.
+        fold: The matrix of `evenly.nn._fold.fold_matrix` for them.
         smoothing: The rest of the interpolation, (*taps), in the order of a correlation.
         extension: How the input continues beyond its border in the other ways.
         strips: How many outputs at both ends of each axis they leave to the plain one.
@@ -93,7 +94,9 @@ class Plan:
             self.foldable = False
         self.axes = self._axes() if self.foldable else ()
         self.nearest_axes = self._nearest_axes()
-        self.smoothing = self._smoothing()
+        # Tensors, made once: a tracer takes them as constants.
+        self.fold = fold_matrix(self.nearest_axes)
+        self.smoothing = torch.tensor(self._smoothing(), device="cpu")
         self.strips = tuple((0, 0) if exact else (max(low, 0), max(high, 0)) for low, high in self.pad)
 
     def _axes(self) -> tuple[Axis, ...]:
@@ -201,7 +204,7 @@ def fast(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementat
     if implementation == "differences":
         y = by_differences(x, weight, bias, axes, plan.extension)
     else:
-        y = folded(x, fold_weight(weight, axes, plan.groups), bias, axes, plan.groups, plan.extension)
+        y = folded(x, fold_weight(weight, axes, plan.groups, plan.fold), bias, axes, plan.groups, plan.extension)
     if not plan.nearest:
         y = _smooth(y, plan)
     return _borders(y, x, weight, bias, plan)
@@ -209,7 +212,7 @@ def fast(x: Tensor, weight: Tensor, bias: Tensor | None, plan: Plan, implementat
 
 def _smooth(y: Tensor, plan: Plan) -> Tensor:
     """The smoothing part of the interpolation, on the convolution's output: the two commute."""
-    kernel = torch.tensor(plan.smoothing, dtype=y.dtype, device=y.device)
+    kernel = plan.smoothing.to(y)
     channels = y.shape[1]
     convolve = (F.conv1d, F.conv2d, F.conv3d)[plan.dims - 1]
     return convolve(y, kernel.expand(channels, 1, *kernel.shape), groups=channels)

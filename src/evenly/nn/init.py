@@ -26,10 +26,9 @@ convolution without a change of scale. A convolution has gain ``1/3``; a network
 diagonal for all but interpolation that smooths). Balanced kernels put less into images and ``S`` times less into
 constants: at equal gain for white inputs, a constant's is smaller than the plain layer's, ``k4 s2`` in 2-D by 4/13.
 Smoothing does the reverse: bilinear interpolation by 2 has gain 0.39 for white inputs where it has 1 for constants.
-Features after a ReLU lie between (``1/pi`` of their power is a mean). Measured as second moment over the plain
-network's after three layers ``k4 s2`` with ReLUs between, all at their defaults for white inputs: nearest 1.0,
-sub-pixel 1.2, balanced 0.8, bilinear 2.1; resize and a convolution with PyTorch's own default 8.2. Give ``correlation``
-(for example from `autocorrelation` of the features) where inputs are far from white.
+Features after a ReLU lie between (``1/pi`` of their power is a mean): what that leaves after several layers is in
+docs/layers.md. Give ``correlation`` (for example from `autocorrelation` of the features) where inputs are far from
+white.
 """
 
 from __future__ import annotations
