@@ -242,12 +242,17 @@ def test_balanced_weights_are_info(k: int, code: str) -> None:
 
 
 def test_a_fixed_filter_keeps_its_balance_in_training() -> None:
-    fir = np.multiply.outer([1.0, 3, 3, 1], [1.0, 3, 3, 1])[None, None] / 16
-    build = lambda n: n.deconv(4, 4, groups=4, values=np.repeat(fir, 4, 0), fixed=True)  # noqa: E731
+    def build(fixed: bool, taps: list[float]) -> Callable[[Net], object]:
+        fir = np.multiply.outer(taps, taps)[None, None] / 16
+        return lambda n: n.deconv(4, len(taps), groups=4, values=np.repeat(fir, 4, 0), fixed=fixed)
+
     for weights in ("actual", "none"):
-        finding = only(report(build, weights=weights), "EV103")
+        assert not {"EV101", "EV103"} & codes(report(build(True, [1.0, 3, 3, 1]), weights=weights))
+        assert "EV103" in codes(report(build(True, [1.0, 3, 3, 2]), weights=weights))
+        finding = only(report(build(True, [1.0, 2, 1]), weights=weights), "EV101")
         assert finding.severity == "info"
         assert "training keeps it so" in finding.message
+    assert only(report(build(False, [1.0, 3, 3, 1])), "EV103").severity == "info"
 
 
 def test_ripple_tolerance() -> None:

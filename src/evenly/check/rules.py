@@ -239,8 +239,8 @@ def free_phases(facts: Facts) -> Iterator[Finding]:
 
     It is *info* where the actual weights meet the DC condition (ripple at most 1e-5); the message then says whether
     anything keeps it so during training. A kernel that is computed from parameters such that it meets the condition for
-    every value of these (a parametrization, the fold of a resize-convolution) is no finding. Sub-pixel convolutions
-    have a rule of their own (EV105).
+    every value of these (a parametrization, the fold of a resize-convolution) is no finding, and neither is a fixed
+    filter that meets it. Sub-pixel convolutions have a rule of their own (EV105).
 
     ## Why it matters
     Even overlap evens the variance, not the mean. With random weights the phases differ as much as any two random
@@ -282,7 +282,7 @@ def free_phases(facts: Facts) -> Iterator[Finding]:
     for layer in facts.layers:
         if layer.overlap != 1.0 or not layer.upsamples or not isinstance(layer.node.op, ir.ConvTranspose):
             continue
-        if layer.kept:
+        if layer.kept or (layer.fixed and layer.balanced):  # for every value of its parameters, or without any
             continue
         yield _finding(
             facts,
@@ -321,22 +321,9 @@ def unbalanced_weights(facts: Facts) -> Iterator[Finding]:
     Hold the phase sums equal while training or fine-tuning:
 
     ```python
-    class EqualPhaseSums(nn.Module):
-        \"\"\"Make every phase of a transposed kernel sum to the same matrix; the stride divides the kernel.\"\"\"
+    import evenly.nn
 
-        def __init__(self, stride: int) -> None:
-            super().__init__()
-            self.stride = stride
-
-        def forward(self, w: torch.Tensor) -> torch.Tensor:  # (C_in, C_out, k, k)
-            s, taps = self.stride, w.shape[-1] // self.stride
-            phases = w.unflatten(3, (taps, s)).unflatten(2, (taps, s))  # (C_in, C_out, taps, s, taps, s)
-            sums = phases.sum((2, 4), keepdim=True)
-            wanted = sums.mean((3, 5), keepdim=True)
-            return (phases + (wanted - sums) / taps**2).flatten(4, 5).flatten(2, 3)
-
-
-    torch.nn.utils.parametrize.register_parametrization(layer, "weight", EqualPhaseSums(stride=2))
+    layer = evenly.nn.utils.balance(layer)  # a whole network may be given, too
     ```
 
     Before the next training, use a resize-convolution in its place (EV101).
