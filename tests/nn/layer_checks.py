@@ -182,7 +182,8 @@ def copies(case: Case) -> None:
     with torch.no_grad():
         layer.eval()(x)
     for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        assert type(twin) is type(layer)
+        assert type(twin).__mro__[-4:] == type(layer).__mro__[-4:]  # a parametrized layer has a class of its own
+        assert type(twin).__name__ == type(layer).__name__
         assert repr(twin) == repr(layer)
         assert torch.equal(twin(x), layer(x))
         with torch.no_grad():

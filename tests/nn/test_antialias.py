@@ -550,7 +550,7 @@ def test_wrong_arguments(make, arguments, words):
 
 def test_wrong_inputs():
     with pytest.raises(ParameterError, match="2 spatial axes"):
-        aa.BlurPool2d()(torch.zeros(1, 3, 8))
+        aa.BlurPool2d()(torch.zeros(3, 8))
     with pytest.raises(ParameterError, match=r"\(N, 4, "):
         aa.BlurPool1d(4)(torch.zeros(1, 3, 8))
     with pytest.raises(ParameterError, match=r"\(N, 3, "):

@@ -253,8 +253,8 @@ class _Filtered(nn.Module):
 
     def _check(self, x: Tensor, channels: int | None = None) -> None:
         if x.dim() != self.dims + 2:
-            wish = f"(N, C, *spatial) with {self.dims} spatial axes"
-            refuse("input shape", tuple(x.shape), wish, "add the batch axis, or use the class for so many axes")
+            wish = f"(N, C, *spatial) with {self.dims} spatial axes, with or without N"
+            refuse("input shape", tuple(x.shape), wish, "use the class for so many axes")
         if channels is not None and x.shape[1] != channels:
             refuse("input shape", tuple(x.shape), f"(N, {channels}, *spatial)", "make the layer for so many channels")
 
@@ -329,7 +329,9 @@ class _FIRUpsample(_Filtered):
         self._amounts, self._crop, self._rest = tuple(amounts), tuple(crop), tuple(rest)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Up-sample ``x`` of shape ``(N, C, *L)``."""
+        """Up-sample ``x`` of shape ``(N, C, *L)``, or without ``N``."""
+        if x.dim() == self.dims + 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         self._check(x)
         return _CONV_TRANSPOSE[self.dims - 1](
             self._extended(x, self._amounts, self.padding_mode),
@@ -418,7 +420,9 @@ class _BlurPool(_Filtered):
         return Conditions("always", "always" if squared else "no")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Blur and decimate ``x`` of shape ``(N, C, *L)``."""
+        """Blur and decimate ``x`` of shape ``(N, C, *L)``, or without ``N``."""
+        if x.dim() == self.dims + 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         self._check(x, self.channels)
         return _CONV[self.dims - 1](
             self._extended(x, self._amounts, self.padding_mode), self._weight(x), stride=self.stride, groups=x.shape[1]
@@ -595,7 +599,9 @@ class _AntialiasedConv(_Filtered):
         return "folded" if width == 1 and (self.dims == 3 or not torch.is_grad_enabled()) else "blur_first"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve, blur and decimate ``x`` of shape ``(N, C_in, *L)``."""
+        """Convolve, blur and decimate ``x`` of shape ``(N, C_in, *L)``, or without ``N``."""
+        if x.dim() == self.dims + 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         self._check(x, self.in_channels)
         return _RUN[self._chosen()](self, self._extended(x, self._amounts, self.padding_mode))
 
@@ -722,7 +728,9 @@ class _AntialiasedMaxPool(_BlurPool):
         return Conditions("on average", "on average" if even else "no", over)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take maxima, blur and decimate ``x`` of shape ``(N, C, *L)``."""
+        """Take maxima, blur and decimate ``x`` of shape ``(N, C, *L)``, or without ``N``."""
+        if x.dim() == self.dims + 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
         self._check(x)
         # with indices, since torch.export fixes the size of max_pool1d without them; autograd computes them anyway
         dense, _ = _MAX_POOL[self.dims - 1](x, self.kernel_size, 1, self.padding, self.dilation, return_indices=True)

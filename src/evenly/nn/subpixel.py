@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from evenly.nn._arguments import choice, integers, refuse
+from evenly.nn._layout import is_traced
 from evenly.nn.balanced import Parametrized, balance_subpixel
 
 __all__ = ["SubpixelConv1d", "SubpixelConv2d", "SubpixelConv3d", "pixel_shuffle"]
@@ -41,7 +42,8 @@ def pixel_shuffle(x: Tensor, scale_factor: Sequence[int]) -> Tensor:
     dims, phases = len(scale_factor), prod(scale_factor)
     if x.shape[-dims - 1] % phases:
         refuse("channels", x.shape[-dims - 1], f"divisible by prod(scale_factor) (={phases})", "widen the convolution")
-    if dims == 2 and scale_factor[0] == scale_factor[1]:
+    native = dims == 2 and scale_factor[0] == scale_factor[1]
+    if native and (is_traced() or x.numel()):  # its gradient fails for empty batches
         return F.pixel_shuffle(x, scale_factor[0])
     lead, size = x.shape[: -dims - 1], x.shape[-dims:]
     channels = x.shape[-dims - 1] // phases
