@@ -37,6 +37,8 @@ def modules() -> dict[str, Path]:
 
 def named(path: Path, known: dict[str, Path]) -> set[str]:
     """The package's modules that a file imports, or names in a string (imports by name)."""
+    if path == known["evenly"]:
+        return set()  # loads its names when they are used: what is used counts, see the attributes below
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
@@ -46,6 +48,8 @@ def named(path: Path, known: dict[str, Path]) -> set[str]:
             names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names = [node.value]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "evenly":
+            names = [f"evenly.{node.attr}"]
         for name in names:
             parts = name.split(".")
             found |= {part for n in range(1, len(parts) + 1) if (part := ".".join(parts[:n])) in known}

@@ -10,15 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evenly import errors, testing
+    from evenly import errors, nn, testing
     from evenly.api import check
     from evenly.check.result import Finding, Report
 
 __version__ = "0.1.0"
 
-__all__ = ["Finding", "Report", "__version__", "check", "errors", "testing"]
+__all__ = ["Finding", "Report", "__version__", "check", "errors", "nn", "testing"]
 
-_MODULES = ("check", "errors", "testing")  # ``check`` is a package that can be called, see evenly/check/__init__.py
+# ``check`` is a package that can be called, see evenly/check/__init__.py.
+_MODULES = ("check", "errors", "nn", "testing")
 _NAMES = {"Finding": "evenly.check.result", "Report": "evenly.check.result"}
 
 

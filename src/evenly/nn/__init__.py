@@ -6,6 +6,13 @@ Between them: `fold`, `unfold`, `from_conv_transpose`; `utils.balance` for a lay
 the scale of what they replace.
 """
 
+from evenly.errors import MissingDependencyError
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise MissingDependencyError("evenly.nn needs PyTorch; install it with pip install 'evenly[torch]'") from error
+
 from evenly.nn import functional, init, utils
 from evenly.nn.antialias import (
     AntialiasedConv1d,
