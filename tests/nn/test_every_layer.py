@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from layer_checks import CHECKS, SLOW_CHECKS, Case, says_what_it_is, state, trains_as_it_infers
+from layer_checks import CHECKS, SLOW_CHECKS, Case, data_parallel, says_what_it_is, state, trains_as_it_infers
 
 from evenly import nn as en
 
@@ -45,7 +45,7 @@ CASES = {
 
 PLAIN = [name for name in CASES if not list(CASES[name].layer().parameters())]
 # What does not apply: layers without parameters are not trained and have no state; some say more than their arguments.
-NOT = {trains_as_it_infers: PLAIN, state: PLAIN}
+NOT = {trains_as_it_infers: PLAIN, state: PLAIN, data_parallel: PLAIN}
 NOT[says_what_it_is] = [n for n in CASES if n.startswith(("balanced", "blur", "anti", "max")) or n.endswith("balanced")]
 
 
@@ -66,7 +66,14 @@ def test_every_day(name: str, check: Callable[[Case], None]) -> None:
     check(CASES[name])
 
 
-@pytest.mark.parametrize("check", SLOW_CHECKS if PROVE else SLOW_CHECKS[:-1], ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", CASES if PROVE else [n for n in CASES if "2d" in n])
+@pytest.mark.parametrize(
+    ("check", "name"),
+    [
+        pytest.param(c, n, id=f"{n}-{c.__name__}")
+        for c in (SLOW_CHECKS if PROVE else SLOW_CHECKS[:-1])
+        for n in CASES
+        if (PROVE or "2d" in n) and n not in NOT.get(c, ())
+    ],
+)
 def test_compiled_and_exported(name: str, check: Callable[[Case], None]) -> None:
     check(CASES[name])
