@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from evenly.nn._layout import is_autocast, is_traced
+from evenly.nn._layout import is_autocast, is_traced, weave
 from evenly.nn.resampling import Kernel, extend
 
 # Up to so many outputs, or inputs in 1-D, a convolution to all phases is faster than a transposed one (bench/nn.md).
@@ -133,9 +133,8 @@ def folded(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Axis],
         padding.append(start)
         extra.append(max(0, -surplus))
         rest.append(max(0, surplus))
-    if any(
-        e >= a.kernel.scale for e, a in zip(extra, axes, strict=True)
-    ):  # wanted beyond what output padding may add: more zeros at the input's end
+    if any(e >= a.kernel.scale for e, a in zip(extra, axes, strict=True)):
+        # wanted beyond what output padding may add: more zeros at the input's end
         more = [(0, -(-e // a.kernel.scale)) for e, a in zip(extra, axes, strict=True)]
         x = extend(x, more, "zeros")
         rest = [m[1] * a.kernel.scale - e + r for m, a, e, r in zip(more, axes, extra, rest, strict=True)]
@@ -167,14 +166,7 @@ def _by_phases(x: Tensor, kernel: Tensor, bias: Tensor | None, axes: Sequence[Ax
         y = function(x, weight, None, 1, [low for low, _ in amounts])
     else:
         y = function(extend(x, amounts, extension), weight)
-    blocks = y.shape[2:]
-    y = y.reshape(y.shape[0], channels, *scale, *blocks)
-    interleaved = [v for a in range(dims) for v in (2 + dims + a, 2 + a)]
-    sizes = [b * s for b, s in zip(blocks, scale, strict=True)]
-    if dims == 1:
-        y = y.permute(0, 1, *interleaved).reshape(y.shape[0], channels, *sizes)
-    else:  # channels last
-        y = y.permute(0, *interleaved, 1).reshape(y.shape[0], *sizes, channels).movedim(-1, 1)
+    y = weave(y, scale)
     for dim, (axis, start, length) in enumerate(zip(axes, starts, x.shape[2:], strict=True), start=2):
         y = y.narrow(dim, start, axis.output_size(length))
     if bias is not None:

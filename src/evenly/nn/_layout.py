@@ -6,13 +6,15 @@ slower on a CPU than that of a matrix and its transpose, which is what it is for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-__all__ = ["is_autocast", "is_channels_last", "is_traced", "is_transformed", "to_first", "to_last"]
+__all__ = ["is_autocast", "is_channels_last", "is_traced", "is_transformed", "to_first", "to_last", "weave"]
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -74,3 +76,20 @@ def to_last(x: Tensor) -> Tensor:
 def to_first(x: Tensor) -> Tensor:
     """Contiguous (N, *spatial, C) copied to a contiguous (N, C, *spatial)."""
     return _turn(x.flatten(1, -2)).unflatten(2, x.shape[1:-1])  # type: ignore[no-untyped-call, no-any-return]
+
+
+def weave(x: Tensor, scale: Sequence[int]) -> Tensor:
+    """(..., C * prod(s), *size) to (..., C, *(s * size)): phases from channels into space, written once.
+
+    A single batch axis that is stored channels last stays so.
+    """
+    dims, lead, size = len(scale), x.shape[: -len(scale) - 1], x.shape[-len(scale) :]
+    channels, first = x.shape[-dims - 1] // prod(scale), len(lead)
+    split = x.reshape(*lead, channels, *scale, *size)
+    woven = [axis for a in range(dims) for axis in (first + 1 + dims + a, first + 1 + a)]  # (size_a, s_a) per axis
+    grown = [n * s for n, s in zip(size, scale, strict=True)]
+    # vmap cannot be asked about layouts
+    layout = None if first != 1 or is_transformed() else _FORMATS.get(dims + 2)
+    if layout is not None and x.is_contiguous(memory_format=layout) and not x.is_contiguous():
+        return split.permute(0, *woven, 1).reshape(*lead, *grown, channels).movedim(-1, 1)
+    return split.permute(*range(first), first, *woven).reshape(*lead, channels, *grown)

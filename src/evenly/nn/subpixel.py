@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from evenly.nn._arguments import choice, integers, refuse
-from evenly.nn._layout import is_traced
+from evenly.nn._layout import is_traced, weave
 from evenly.nn.balanced import Parametrized, balance_subpixel
 
 __all__ = ["SubpixelConv1d", "SubpixelConv2d", "SubpixelConv3d", "pixel_shuffle"]
@@ -45,17 +45,7 @@ def pixel_shuffle(x: Tensor, scale_factor: Sequence[int]) -> Tensor:
     native = dims == 2 and scale_factor[0] == scale_factor[1]
     if native and (is_traced() or x.numel()):  # its gradient fails for empty batches
         return F.pixel_shuffle(x, scale_factor[0])
-    lead, size = x.shape[: -dims - 1], x.shape[-dims:]
-    channels = x.shape[-dims - 1] // phases
-    first = len(lead)
-    split = x.reshape(*lead, channels, *scale_factor, *size)
-    woven = [axis for a in range(dims) for axis in (first + 1 + dims + a, first + 1 + a)]  # (size_a, s_a) per axis
-    grown = [n * s for n, s in zip(size, scale_factor, strict=True)]
-    layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(dims)
-    if first == 1 and layout and x.is_contiguous(memory_format=layout) and not x.is_contiguous():
-        last = split.permute(0, *woven, 1).reshape(*lead, *grown, channels)  # written once, in its final order
-        return last.movedim(-1, 1)
-    return split.permute(*range(first), first, *woven).reshape(*lead, channels, *grown)
+    return weave(x, scale_factor)
 
 
 class _SubpixelConv(Parametrized):
