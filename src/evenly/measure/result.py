@@ -1,8 +1,8 @@
 """What measuring pictures returns: frozen data that every reporter reads; see ``docs/json.md``.
 
 Four traces are kept apart, since each is blind to what another sees: *mean* (a pattern added to the picture),
-*variance* (a pattern in the strength of its details), *interpolation* (a pattern in its first differences) and *chroma* (a pattern
-added to the colours). Probabilities are those of seeing so strong a line in a picture without one; they are kept as
+*variance* (a pattern in the strength of its details), *interpolation* (a pattern in its first differences) and *chroma*
+(a pattern added to the colours). Probabilities are those of seeing so strong a line in a picture without one; they are kept as
 decimal logarithms, since a strong pattern's underflow.
 """
 
