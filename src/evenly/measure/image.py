@@ -1,0 +1,192 @@
+"""One picture: pixels to planes, planes to lines, lines to a verdict."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evenly.errors import UsageError
+from evenly.measure.levels import grey_levels
+from evenly.measure.lines import PlaneSums, chosen, combine
+from evenly.measure.planes import MARGIN, strips
+from evenly.measure.probability import cauchy
+from evenly.measure.result import PERIODS, Lines, Measurement, PeriodResult, Trace
+from evenly.measure.tapers import plan
+from evenly.measure.verdict import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from evenly.measure.files import Encoding
+    from evenly.measure.lines import PlaneLines
+    from evenly.measure.tapers import Plan
+
+__all__ = ["measure_image"]
+
+_LEAST_SIDE = 24  # pixels: below, no period has the three tapers per axis that a test needs
+_NEIGHBOURS = 24  # frequencies whose backgrounds a line's power is compared with
+_LN10 = float(np.log(10.0))
+
+PlaneName = str
+Grids = "dict[PlaneName, dict[int, PlaneLines]]"
+
+
+def measure_image(
+    pixels: NDArray[Any],
+    periods: Iterable[int] = PERIODS,
+    *,
+    path: str | None = None,
+    encoding: Encoding | None = None,
+    keep: bool = False,
+) -> Measurement:
+    """Measure the periodic traces of up-sampling in one picture.
+
+    Args:
+        pixels: Shape (H, W), (H, W, 1) or (H, W, 3), any real dtype. Integers are of their type's full range; floats
+            are of the range that :func:`~evenly.measure.levels.grey_levels` finds and notes.
+        periods: In pixels, 2 or more.
+        path: Named in the result.
+        encoding: What is known of the file.
+        keep: Keep the pixels in the result, for :meth:`Measurement.plot`.
+
+    Raises:
+        UsageError: If the array or a period is not of these forms, or if no pixel is finite.
+    """
+    wanted = tuple(sorted({int(p) for p in periods}))
+    if not wanted or wanted[0] < 2:
+        raise UsageError(f"periods (={list(wanted)}) must be integers of at least 2 pixels")
+    pixels, level, notes = grey_levels(pixels)
+    height, width = pixels.shape[:2]
+    if encoding is not None:
+        notes = (*encoding.notes, *notes)
+    results = {p: PeriodResult(p) for p in wanted}
+    if min(height, width) >= _LEAST_SIDE:
+        layout = plan(height - 2 * MARGIN, width - 2 * MARGIN, tuple(sorted({*wanted, *PERIODS})))
+        sums, power = _gather(pixels, level, layout)
+        grids = {name: s.lines() for name, s in sums.items()}
+        results = {p: _period(p, grids, power) for p in wanted}
+    verdict, found, causes = judge(results, encoding)
+    return Measurement(
+        path, width, height, verdict, found, causes, results, notes, np.asarray(pixels) if keep else None
+    )
+
+
+def _gather(pixels: NDArray[Any], level: Any, layout: Plan) -> tuple[dict[PlaneName, PlaneSums], float]:
+    """The tapered sums of every plane, and the mean power of the residual in squared grey levels."""
+    height = pixels.shape[0]
+    sums: dict[PlaneName, PlaneSums] = {}
+    total = 0.0
+    for strip in strips(pixels, level):
+        first, last = max(0, MARGIN - strip.start), min(len(strip.mean), height - MARGIN - strip.start)
+        start = strip.start + first - MARGIN
+        inside = slice(first, last), slice(MARGIN, -MARGIN)
+        planes: dict[PlaneName, tuple[NDArray[np.float32], NDArray[np.float32] | None]] = {
+            "mean": (strip.mean, strip.weight),
+            "variance": (strip.variance, None),
+            "along": (strip.differences[0], None),
+            "down": (strip.differences[1], None),
+            **dict(zip(("blue", "red"), strip.chroma, strict=False)),
+        }
+        for name, (plane, weight) in planes.items():
+            if name not in sums:
+                sums[name] = PlaneSums(layout, weighted=weight is not None)
+            sums[name].add(start, plane[inside], None if weight is None else weight[inside])
+        residual = strip.residual[inside]
+        total += float(np.vdot(residual, residual))
+    return sums, total / (layout.height * layout.width)
+
+
+_TRACES: Mapping[str, tuple[PlaneName, ...]] = {
+    "mean": ("mean",),
+    "variance": ("variance",),
+    "interpolation": ("along", "down"),
+    "chroma": ("blue", "red"),
+}
+
+
+def _period(period: int, grids: dict[PlaneName, dict[int, PlaneLines]], power: float) -> PeriodResult:
+    found: dict[str, Any] = {}
+    for trace, names in _TRACES.items():
+        planes = [g for name in names if (g := _grid(grids.get(name, {}), period)) is not None]
+        if planes:
+            found[trace] = _trace(period, [grids[n] for n in names], planes, trace)
+    mean = _grid(grids["mean"], period)
+    if mean is not None:
+        index, at = chosen(mean, period)
+        copies = np.where((2 * index % period == 0).all(axis=1), 1.0, 0.5)
+        share = np.clip(1 - mean.background[at] / np.maximum(mean.power[at], 1e-12), 0, 1)
+        found["energy_fraction"] = float((copies * share * np.abs(mean.wave[at]) ** 2).sum() / power) if power else 0.0
+    return PeriodResult(period, **found)
+
+
+def _grid(grids: dict[int, PlaneLines], period: int) -> PlaneLines | None:
+    return next((g for g in grids.values() if period in g.periods), None)
+
+
+def _trace(period: int, all_grids: Sequence[dict[int, PlaneLines]], planes: Sequence[PlaneLines], name: str) -> Trace:
+    index, at = chosen(planes[0], period)
+    evidence = [combine(plane.log_p[:, at[0], at[1]], index) for plane in planes]
+    best = min(range(len(planes)), key=lambda n: evidence[n].together)
+    scores = [_score(g, p, index, at) for g, p in zip(all_grids, planes, strict=True)]
+
+    def joined(part: str) -> float | None:
+        values = [v for e in evidence if (v := getattr(e, part)) is not None]
+        return cauchy(values) / _LN10 if values else None
+
+    together = joined("together")
+    assert together is not None
+    lines = _lines(planes[best], index, at, period, name)
+    return Trace(together, max(scores), joined("along"), joined("down"), joined("diagonal"), lines)
+
+
+def _score(
+    grids: dict[int, PlaneLines], plane: PlaneLines, index: NDArray[np.int64], at: tuple[NDArray[np.int64], ...]
+) -> float:
+    """Power of the lines over the median background of many near frequencies, in dB; axes alone, or all."""
+    near = _neighbours(tuple(grids), plane.base, tuple(map(tuple, np.stack(at, 1).tolist())))
+    pool = np.concatenate([g.background.ravel() for g in grids.values()])
+    background = np.maximum(np.median(pool[near], axis=1), 1e-9)
+    power = plane.power[at]
+    axes = (index == 0).any(axis=1)
+    ratio = max(power[which].sum() / background[which].sum() for which in (axes, np.ones_like(axes)) if which.any())
+    return float(10 * np.log10(max(ratio, 1e-9)))
+
+
+@lru_cache(maxsize=256)
+def _neighbours(bases: tuple[int, ...], base: int, lines: tuple[tuple[int, int], ...]) -> NDArray[np.int64]:
+    """For each line, the frequencies of all grids that are nearest to it on the torus, as indices into their pool."""
+    grids = (np.meshgrid(np.arange(b) / b, np.arange(b // 2 + 1) / b, indexing="ij") for b in bases)
+    pool = np.concatenate([np.stack(grid, axis=-1).reshape(-1, 2) for grid in grids])
+    own = np.array(lines) / base
+    distances = []
+    for other in (pool, -pool):
+        apart = own[:, None] - other[None]
+        distances.append(np.hypot(*np.moveaxis(apart - np.rint(apart), -1, 0)))
+    return np.argsort(np.minimum(*distances), axis=1, kind="stable")[:, :_NEIGHBOURS]
+
+
+def _lines(
+    plane: PlaneLines, index: NDArray[np.int64], at: tuple[NDArray[np.int64], ...], period: int, trace: str
+) -> Lines:
+    log_p = plane.log_p[0][at]
+    wave = plane.wave[at] * np.exp(-2j * np.pi * MARGIN * index.sum(axis=1) / period)
+    real = (2 * index % period == 0).all(axis=1)
+    angle = np.angle(wave)
+    z = np.exp(1j * angle) * np.sqrt(np.maximum(-log_p, 0))
+    if real.any():
+        z[real] = np.sign(np.cos(angle[real])) * _normal(log_p[real])
+    amplitude = np.abs(wave)
+    if trace in ("mean", "chroma"):  # back through the residual's gain 1 - cos^2 cos^2
+        amplitude = amplitude / (1 - np.prod(np.cos(np.pi * index / period) ** 2, axis=1))
+    return Lines(index, log_p / _LN10, z, amplitude, angle)
+
+
+def _normal(log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The size of a standard normal that is exceeded in absolute value with this probability."""
+    from scipy.special import ndtri_exp
+
+    return -np.asarray(ndtri_exp(log_p - np.log(2.0)))

@@ -1,0 +1,144 @@
+"""The multitaper harmonic F-test of one plane's lines (Thomson 1982), and what the lines of a period say together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evenly.measure.probability import cauchy, fisher, line_log_p
+from evenly.measure.tapers import new_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from evenly.measure.tapers import Group, Plan
+
+__all__ = ["Evidence", "PlaneLines", "PlaneSums", "chosen", "combine"]
+
+
+class PlaneSums:
+    """The tapered sums of one plane, gathered strip by strip.
+
+    Args:
+        layout: Frequencies and tapers.
+        weighted: Whether strips come with the weight that a pattern of constant amplitude has in them.
+    """
+
+    def __init__(self, layout: Plan, *, weighted: bool) -> None:
+        self.layout = layout
+        self.along = np.empty((layout.height, layout.columns.shape[1]), np.float32)
+        self.weights = np.empty((layout.height, layout.tapers.shape[1]), np.float32) if weighted else None
+
+    def add(self, start: int, plane: NDArray[np.float32], weight: NDArray[np.float32] | None = None) -> None:
+        """Add rows of the plane, without its margin; ``start`` counts from the plane's first row."""
+        np.matmul(plane, self.layout.columns, out=self.along[start : start + len(plane)])
+        if self.weights is not None and weight is not None:
+            np.matmul(weight, self.layout.tapers, out=self.weights[start : start + len(plane)])
+
+    def lines(self) -> dict[int, PlaneLines]:
+        """What there is at every grid of frequencies, by its base."""
+        found = {}
+        for group, (span, tapers) in zip(self.layout.groups, self.layout.spans, strict=True):
+            count, base = group.tapers, group.base
+            half = np.ascontiguousarray(self.along[:, span]).view(np.complex64)
+            y = group.rows @ half  # (base * tapers, tapers * frequencies)
+            y = y.reshape(base, count, count, base // 2 + 1).transpose(0, 3, 1, 2)
+            flat = np.outer(group.taper_rows.sum(axis=1), group.taper_columns.sum(axis=0))
+            steerings = [flat.astype(np.float64)]
+            if self.weights is not None:
+                steerings.insert(0, (group.taper_rows @ self.weights[:, tapers]).astype(np.float64))
+            found[base] = PlaneLines.of(group, y.reshape(base, base // 2 + 1, -1), steerings)
+        return found
+
+
+@dataclass(frozen=True)
+class PlaneLines:
+    """The test of every frequency ``(a, b) / base`` of a grid.
+
+    Attributes:
+        base: Denominator.
+        periods: Those that are tested in it, in pixels.
+        tapers: Products of tapers.
+        log_p: Shape (steerings, base, base // 2 + 1): natural logarithm of the p-value.
+        wave: Shape (base, base // 2 + 1), complex: ``A exp(i phase)`` of the line ``A cos(2 pi (a y + b x) / base +
+            phase)`` at the plane's first pixel, by the first steering.
+        power: Shape (base, base // 2 + 1): power along the first steering.
+        background: Shape (base, base // 2 + 1): mean power across it.
+    """
+
+    base: int
+    periods: tuple[int, ...]
+    tapers: int
+    log_p: NDArray[np.float64]
+    wave: NDArray[np.complex128]
+    power: NDArray[np.float64]
+    background: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, group: Group, y: NDArray[np.complex64], steerings: Sequence[NDArray[np.float64]]) -> PlaneLines:
+        """Test coefficients (base, frequencies, tapers ** 2) against each steering (tapers, tapers)."""
+        base, products = group.base, y.shape[-1]
+        real = _own_conjugates(base)
+        energy = (y.real.astype(np.float64) ** 2 + y.imag.astype(np.float64) ** 2).sum(-1)
+        energy = np.maximum(energy, 1e-12)
+        log_p = []
+        for number, steering in enumerate(steerings):
+            g = steering.ravel()
+            along = y @ g.astype(np.float32)
+            power = (along.real.astype(np.float64) ** 2 + along.imag.astype(np.float64) ** 2) / (g @ g)
+            log_p.append(line_log_p(np.minimum(power / energy, 1.0), products, real))
+            if number == 0:
+                wave = np.where(real, 1.0, 2.0) * along / (g @ g)
+                first = power
+        return cls(
+            base,
+            group.periods,
+            products,
+            np.array(log_p),
+            wave,
+            first,
+            np.maximum(energy - first, 0.0) / (products - 1),
+        )
+
+
+def _own_conjugates(base: int) -> NDArray[np.bool_]:
+    a, b = np.arange(base)[:, None], np.arange(base // 2 + 1)[None, :]
+    return (2 * a % base == 0) & (2 * b % base == 0)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the new lines of one period say together, in natural logarithms of p-values."""
+
+    together: float
+    along: float | None
+    down: float | None
+    diagonal: float | None
+
+
+def combine(log_p: NDArray[np.float64], index: NDArray[np.int64]) -> Evidence:
+    """Of lines ``index`` with the p-values of each steering (steerings, lines).
+
+    Patterns put their power on the axes, on a few lines or on many; three combinations see one each, and their Cauchy
+    combination loses little against the best.
+    """
+    on_x, on_y = index[:, 0] == 0, index[:, 1] == 0
+    parts: dict[str, list[float]] = {"together": [], "x": [], "y": [], "diagonal": []}
+    for steering in log_p:
+        parts["together"] += [fisher(steering[on_x | on_y]), fisher(steering), cauchy(steering)]
+        for name, chosen in (("x", on_x), ("y", on_y), ("diagonal", ~(on_x | on_y))):
+            if chosen.any():
+                parts[name] += [fisher(steering[chosen]), cauchy(steering[chosen])]
+    x, y, diagonal = (cauchy(parts[n]) if parts[n] else None for n in ("x", "y", "diagonal"))
+    return Evidence(cauchy(parts["together"]), x, y, diagonal)
+
+
+def chosen(lines: PlaneLines, period: int) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The new lines of a period that divides the grid's base, and where they stand in the grid."""
+    index = new_lines(period)
+    step = lines.base // period
+    return index, (index[:, 0] * step, index[:, 1] * step)

@@ -1,0 +1,65 @@
+"""Probabilities far down their tails, as natural logarithms, and their combinations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["cauchy", "fisher", "line_log_p"]
+
+_TINY = -600.0  # natural logarithms below this are found by leading terms: the functions underflow
+_CERTAIN = 1e-12  # p-values nearer to 1 count as this far from it
+
+
+def line_log_p(share: NDArray[np.float64], tapers: int, real: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Log p of the share of energy that lies along a line's own direction among the tapers (Thomson 1982).
+
+    In a locally white Gaussian background the share is Beta(c, c (M - 1)) for ``M`` tapers, with ``c = 1`` for complex
+    coefficients and ``1/2`` for real ones (a line that is its own conjugate).
+
+    Args:
+        share: Any shape, in [0, 1].
+        tapers: Products of tapers, ``M``.
+        real: Same shape: where the coefficients are real.
+    """
+    from scipy.special import betainc, betaln
+
+    rest = np.clip(1.0 - share, 1e-300, 1.0)
+    log_p = (tapers - 1) * np.log(rest)
+    if real.any():
+        a, x = (tapers - 1) / 2, rest[real]
+        leading = a * np.log(x) - np.log(a) - betaln(a, 0.5)
+        exact = np.log(np.maximum(betainc(a, 0.5, x), 1e-300))
+        log_p[real] = np.where(leading < _TINY, leading, exact)
+    return log_p
+
+
+def fisher(log_p: ArrayLike) -> float:
+    """Log p of the product of independent p-values (Fisher 1925): a chi-square tail with an even number of degrees.
+
+    With ``x = -sum log p`` over ``n`` values it is ``exp(-x) * sum over k < n of x^k / k!``.
+    """
+    from scipy.special import gammaln
+
+    values = np.asarray(log_p, dtype=np.float64)
+    x, k = -float(values.sum()), np.arange(values.size)
+    if x <= 0:
+        return 0.0
+    terms = k * np.log(x) - gammaln(k + 1.0)
+    top = terms.max()
+    return min(0.0, float(-x + top + np.log(np.exp(terms - top).sum())))
+
+
+def cauchy(log_p: ArrayLike) -> float:
+    """Log p of the mean of Cauchy quantiles, valid in the tail under any dependence (Liu and Xie 2020)."""
+    values = np.asarray(log_p, dtype=np.float64)
+    least = float(values.min())
+    if least < -30.0:  # tan(pi (1/2 - p)) is 1 / (pi p) there; larger p-values add nothing that counts
+        return min(0.0, float(np.log(values.size) + least - np.log(np.exp(least - values).sum())))
+    p = np.minimum(np.exp(values), 1.0 - _CERTAIN)
+    mean = float(np.tan(np.pi * (0.5 - p)).mean())
+    return float(np.log(np.clip(np.arctan2(1.0, mean) / np.pi, 1e-300, 1.0)))
