@@ -107,7 +107,7 @@ class PlaneLines:
 
 def _own_conjugates(base: int) -> NDArray[np.bool_]:
     a, b = np.arange(base)[:, None], np.arange(base // 2 + 1)[None, :]
-    return (2 * a % base == 0) & (2 * b % base == 0)
+    return np.asarray((2 * a % base == 0) & (2 * b % base == 0))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 Four traces are kept apart, since each is blind to what another sees: *mean* (a pattern added to the picture),
 *variance* (a pattern in the strength of its details), *interpolation* (a pattern in its first differences) and *chroma*
-(a pattern added to the colours). Probabilities are those of seeing so strong a line in a picture without one; they are kept as
-decimal logarithms, since a strong pattern's underflow.
+(a pattern added to the colours). Probabilities are those of seeing so strong a line in a picture without one; they are
+kept as decimal logarithms, since a strong pattern's underflow.
 """
 
 from __future__ import annotations

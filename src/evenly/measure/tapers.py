@@ -141,7 +141,8 @@ def plan(height: int, width: int, periods: tuple[int, ...]) -> Plan:
     columns = np.concatenate([np.zeros((width, 0), np.float32), *(g.columns for g in groups)], axis=1)
     tapers = np.concatenate([np.zeros((width, 0), np.float32), *(g.taper_columns for g in groups)], axis=1)
     lines = _slices([g.columns.shape[1] for g in groups])
-    return Plan(height, width, tuple(groups), columns, tapers, tuple(zip(lines, _slices([g.tapers for g in groups]))))
+    spans = tuple(zip(lines, _slices([g.tapers for g in groups]), strict=True))
+    return Plan(height, width, tuple(groups), columns, tapers, spans)
 
 
 def _slices(lengths: list[int]) -> list[slice]:
