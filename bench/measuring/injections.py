@@ -1,9 +1,10 @@
-"""Positives: traces of a known period, kind and strength put into a picture before it is rounded; and what happens to files.
+"""Positives: traces of a known period, kind and strength put into pictures before they are rounded; and files' fates.
 
-Mean traces add a cell of ``period x period`` that repeats; their amplitude is the cell's root mean square in grey levels.
-Variance traces multiply the picture's detail (what the 3x3 binomial leaves) by one plus such a cell; their amplitude is
-the cell's root mean square (ratio). ``overlap`` cells are what a transposed convolution with stride ``period`` and a longer
-kernel of ones makes of a constant (Odena et al. 2016), ``random`` cells are white. Both have a random origin.
+Mean traces add a cell of ``period x period`` that repeats; their amplitude is the cell's root mean square in grey
+levels. Variance traces multiply the picture's detail (what the 3x3 binomial leaves) by one plus such a cell; their
+amplitude is the cell's root mean square (ratio). ``overlap`` cells are what a transposed convolution with stride
+``period`` and a longer kernel of ones makes of a constant (Odena et al. 2016), ``random`` cells are white. Both have a
+random origin.
 """
 
 from __future__ import annotations
@@ -48,9 +49,7 @@ def tiled(pattern: NDArray[np.float64], shape: tuple[int, ...]) -> Floats:
     return full[..., None] if len(shape) == 3 else full
 
 
-def inject(
-    image: Floats, kind: str, period: int, amplitude: float, pattern: str, rng: np.random.Generator
-) -> Floats:
+def inject(image: Floats, kind: str, period: int, amplitude: float, pattern: str, rng: np.random.Generator) -> Floats:
     """A picture with a trace, not yet rounded."""
     added = amplitude * tiled(cell(period, pattern, rng), image.shape)
     if kind == "mean":

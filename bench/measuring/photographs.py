@@ -1,9 +1,9 @@
 """Negatives: photographs from the wheels of scikit-image and scikit-learn, without the grids they came with.
 
-A published photograph may carry JPEG's, a sensor's or a scaler's grid, so it is no negative as it stands. It is low-passed,
-rotated by a random angle, scaled by a random factor of 0.5 to 0.8 and given a little noise: whatever was periodic in whole pixels no
-longer is. Interpolation must leave no beat of its own: the photograph is sampled twice as densely in the cosine domain
-before a cubic spline reads it.
+A published photograph may carry JPEG's, a sensor's or a scaler's grid, so it is no negative as it stands. It is
+low-passed, rotated by a random angle, scaled by a random factor of 0.5 to 0.8 and given a little noise: whatever was
+periodic in whole pixels no longer is. Interpolation must leave no beat of its own: the photograph is sampled twice as
+densely in the cosine domain before a cubic spline reads it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ SKIMAGE = {
 """Photographs in the wheel itself, not those it downloads; drawn pictures and second views of a scene are left out."""
 SKLEARN = ("china", "flower")
 SCALES = (0.5, 0.8)
-ROLL_OFF = (0.42, 0.6)  # cycles per new pixel; at the largest scale the end stays below the old pixels' Nyquist frequency
+ROLL_OFF = (
+    0.42,
+    0.6,
+)  # cycles per new pixel; at the largest scale it ends below the old Nyquist frequency
 BLOCK = 720  # old pixels; larger photographs are read block by block
 CROPS_PER_VIEW = 8
 
@@ -57,8 +60,10 @@ class View:
     """A photograph, or a block of it, at a random scale, ready to be read at any place and angle."""
 
     def __init__(self, photo: Floats, rng: np.random.Generator, size: int = 0) -> None:
-        block = tuple(slice(at := int(rng.integers(n - min(n, BLOCK) + 1)), at + min(n, BLOCK)) for n in photo.shape[:2])
-        photo = np.atleast_3d(photo[block])
+        for axis, n in enumerate(photo.shape[:2]):
+            at = int(rng.integers(max(n - BLOCK, 0) + 1))
+            photo = photo.take(range(at, min(at + BLOCK, n)), axis)
+        photo = np.atleast_3d(photo)
         least = size * 1.06 / (min(photo.shape[:2]) - 8)  # 1.06: room for a rotation by three degrees
         if least > SCALES[1]:
             raise ValueError(f"a crop of {size} pixels does not fit into a photograph of {photo.shape[:2]}")
