@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import evenly
-from evenly import cli
 from evenly.check.rules import RULES
+from evenly.cli import main, writing
 from evenly.errors import (
     EvenlyError,
     FormatError,
@@ -98,7 +98,7 @@ def here(tmp_path, monkeypatch):
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as caught:
-        cli.main([str(a) for a in arguments])
+        main([str(a) for a in arguments])
     out = capsys.readouterr()
     return int(caught.value.code or 0), out.out, out.err
 
@@ -346,12 +346,12 @@ def test_links_and_devices_as_output(here):
     target.write_text("old", encoding="utf-8")
     link = here / "link.json"
     link.symlink_to(target)
-    cli._write(link, "new")
+    writing.write(link, "new")
     assert link.is_symlink()
     assert target.read_text(encoding="utf-8") == "new"
-    cli._write(Path(os.devnull), "new")
+    writing.write(Path(os.devnull), "new")
     with pytest.raises(OutputError):
-        cli._write(here / "absent" / "x", "new")
+        writing.write(here / "absent" / "x", "new")
 
 
 def test_settings_and_options(here, capsys):
