@@ -25,13 +25,27 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "evenly"
 FILES = sorted(SRC.rglob("*.py"))
 
-# A room may import from itself and from rooms before it. ``check`` of evenly/check/__init__.py is the documented
-# exception: calling the package leads to evenly.api, when it is called.
+# A room may import from itself and from rooms before it. Results know how to show themselves, when they are asked to;
+# and calling a package leads to evenly.api, when it is called (evenly/callable.py).
 ROOMS = (
-    *("errors", "theory", "graph", "check", "measure", "nn", "metrics", "losses", "report", "settings", "load", "api"),
+    *(
+        "errors",
+        "callable",
+        "theory",
+        "graph",
+        "check",
+        "measure",
+        "nn",
+        "metrics",
+        "losses",
+        "report",
+        "settings",
+        "load",
+        "api",
+    ),
     *("testing", "cli", "__main__"),
 )
-EXCEPTIONS = {("check", "api"), ("check", "report")}  # inside functions only: the callable package; Report.__str__
+EXCEPTIONS = {("check", "report"), ("measure", "report")}  # inside functions only: __str__ and _repr_html_
 
 
 def room(module: str) -> str | None:
@@ -107,9 +121,10 @@ HEAVY = {
     "code",
     [
         "import evenly; evenly.__version__",
-        "import evenly; evenly.errors, evenly.Report, evenly.Finding",
+        "import evenly; evenly.errors, evenly.Report, evenly.Finding, evenly.measure, evenly.check",
         "from evenly.cli import main\ntry: main(['--help'])\nexcept SystemExit as e: assert e.code == 0",
         "from evenly.cli import main\ntry: main(['check', '--help'])\nexcept SystemExit as e: assert e.code == 0",
+        "from evenly.cli import main\ntry: main(['measure', '--help'])\nexcept SystemExit as e: assert e.code == 0",
     ],
 )
 def test_light_things_load_nothing_heavy(code):
@@ -127,13 +142,18 @@ def test_what_needs_no_model_loads_neither_torch_nor_onnx(code):
     assert not loaded_by(code) & (HEAVY - {"numpy"})
 
 
-def test_check_is_a_package_and_a_function():
-    from evenly.api import check
+@pytest.mark.parametrize(("name", "result"), [("check", "Report"), ("measure", "Measurement")])
+def test_packages_that_are_functions(name, result):
+    package, function = getattr(evenly, name), getattr(importlib.import_module("evenly.api"), name)
+    assert callable(package)
+    assert inspect.ismodule(package)
+    assert inspect.signature(package) == inspect.signature(function)
+    assert getattr(importlib.import_module(f"evenly.{name}.result"), result) is getattr(evenly, result)
 
-    assert callable(evenly.check)
-    assert inspect.ismodule(evenly.check)
-    assert inspect.signature(evenly.check) == inspect.signature(check)
-    assert importlib.import_module("evenly.check.result").Report is evenly.Report
+
+def test_only_public_names_are_there():
+    for name in evenly.__all__:
+        assert getattr(evenly, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         evenly.nothing  # noqa: B018
 

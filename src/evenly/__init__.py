@@ -1,4 +1,4 @@
-"""evenly: find checkerboard artifacts in neural networks before training.
+"""evenly: find checkerboard artifacts in neural networks before training, and in what they make.
 
 Public names are loaded when they are first used, so ``import evenly`` stays light; it imports neither numpy, torch nor
 onnx.
@@ -10,17 +10,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evenly import errors, nn, testing
-    from evenly.api import check
+    from evenly import errors, losses, metrics, nn, testing
+    from evenly.api import check, measure
     from evenly.check.result import Finding, Report
+    from evenly.measure.activations import measure_model
+    from evenly.measure.engine import measure_set
+    from evenly.measure.gradients import measure_gradient
+    from evenly.measure.result import Measurement
 
 __version__ = "0.1.0"
 
-__all__ = ["Finding", "Report", "__version__", "check", "errors", "nn", "testing"]
+__all__ = [
+    "Finding",
+    "Measurement",
+    "Report",
+    "__version__",
+    "check",
+    "errors",
+    "losses",
+    "measure",
+    "measure_gradient",
+    "measure_model",
+    "measure_set",
+    "metrics",
+    "nn",
+    "testing",
+]
 
-# ``check`` is a package that can be called, see evenly/check/__init__.py.
-_MODULES = ("check", "errors", "nn", "testing")
-_NAMES = {"Finding": "evenly.check.result", "Report": "evenly.check.result"}
+# ``check`` and ``measure`` are packages that can be called, see evenly/callable.py.
+_MODULES = ("check", "errors", "losses", "measure", "metrics", "nn", "testing")
+_NAMES = {
+    "Finding": "evenly.check.result",
+    "Measurement": "evenly.measure.result",
+    "Report": "evenly.check.result",
+    "measure_gradient": "evenly.measure.gradients",
+    "measure_model": "evenly.measure.activations",
+    "measure_set": "evenly.measure.engine",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,15 +5,13 @@ Plain ASCII layout, so that it survives pipes, log files and narrow terminals; c
 
 from __future__ import annotations
 
-import io
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from evenly.report.paper import Paper
 from evenly.report.words import (
     clean,
     count,
@@ -52,62 +50,45 @@ _WEIGHTS = {
 
 def render(report: Report, view: View) -> str:
     """The report as text of the view's width."""
-    sink = io.StringIO()
-    console = Console(
-        file=sink,
-        width=max(view.width, 40),
-        force_terminal=view.colour,
-        color_system="standard" if view.colour else None,
-        no_color=not view.colour,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-    )
-    _header(console, report)
-    _layers(console, report, view.verbose)
-    _findings(console, report)
-    _verdict(console, report)
-    _summary(console, report)
-    lines = (line.rstrip() for line in sink.getvalue().splitlines())
-    return "\n".join(lines) + "\n"
+    paper = Paper(view)
+    _header(paper, report)
+    _layers(paper, report, view.verbose)
+    _findings(paper, report)
+    _verdict(paper, report)
+    _summary(paper, report)
+    return paper.text()
 
 
-def _title(console: Console, text: str) -> None:
-    console.print()
-    console.print(Text(text, style="bold"))
-
-
-def _header(console: Console, report: Report) -> None:
+def _header(paper: Paper, report: Report) -> None:
     model = report.model
-    console.print(Text.assemble("evenly check ", (clean(model.source), "bold")))
+    paper.line(Text.assemble("evenly check ", (clean(model.source), "bold")))
     for kind, entries in (("input", model.inputs), ("output", model.outputs)):
         for entry in entries:
             dtype = f" {entry['dtype']}" if "dtype" in entry else ""
-            console.print(Padding(Text(f"{kind:<8}{clean(str(entry['name']))} {shape(entry['shape'])}{dtype}"), (0, 2)))
+            paper.line(f"{kind:<8}{clean(str(entry['name']))} {shape(entry['shape'])}{dtype}", indent=2)
     mode = ", training mode" if model.training else ""
-    console.print(Padding(Text(f"weights {_WEIGHTS[model.weights]}{mode}"), (0, 2)))
+    paper.line(f"weights {_WEIGHTS[model.weights]}{mode}", indent=2)
 
 
-def _layers(console: Console, report: Report, verbose: bool) -> None:
+def _layers(paper: Paper, report: Report, verbose: bool) -> None:
     named = {f.layer for f in report.findings}
     shown = list(report.layers)
     if len(shown) > MOST_LAYERS and not verbose:
         shown = [layer for layer in shown if interesting(layer, named)]
     hidden = len(report.layers) - len(shown)
-    _title(console, "Layers" + (f" ({count(hidden, 'layer')} that only pass patterns on hidden)" if hidden else ""))
+    paper.title("Layers" + (f" ({count(hidden, 'layer')} that only pass patterns on hidden)" if hidden else ""))
     if not shown:
-        console.print(Padding(Text("none with spatial meaning" if not report.layers else "none to show"), (0, 2)))
+        paper.line("none with spatial meaning" if not report.layers else "none to show", indent=2)
     else:
         columns = _columns(shown)
-        console.print(Padding(_table(columns), (0, 2)))
+        paper.add(_table(columns), indent=2)
         steps = unit(report.model.outputs[0]["shape"]) if report.model.outputs else "samples"
         legend = "; ".join(f"{name}: {words.format(steps=steps)}" for name, words in _LEGEND.items() if name in columns)
         if legend:
-            console.print()
-            console.print(Padding(Text(legend, style="dim"), (0, 2)))
+            paper.line()
+            paper.line(legend, style="dim", indent=2)
     if hidden:
-        console.print(Padding(Text("--verbose shows every layer", style="dim"), (0, 2)))
+        paper.line("--verbose shows every layer", style="dim", indent=2)
 
 
 def _columns(layers: list[LayerResult]) -> dict[str, list[str]]:
@@ -140,14 +121,15 @@ def _table(columns: dict[str, list[str]]) -> Table:
     return table
 
 
-def _findings(console: Console, report: Report) -> None:
+def _findings(paper: Paper, report: Report) -> None:
     if not report.findings:
         return
-    _title(console, "Findings")
+    paper.title("Findings")
     order = {layer.name: index for index, layer in enumerate(report.layers)}
     ranked = sorted(report.findings, key=lambda f: order.get(f.layer, len(order)))
     for layer, group in groupby(ranked, key=lambda f: f.layer):
-        console.print(Padding(Text(clean(layer), style="bold"), (1, 0, 0, 2)))
+        paper.line()
+        paper.line(clean(layer), style="bold", indent=2)
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(no_wrap=True)
         grid.add_column(overflow="fold")
@@ -155,25 +137,25 @@ def _findings(console: Console, report: Report) -> None:
             words = Text.assemble(clean(finding.message), "\n", ("Fix: ", "bold"), clean(finding.fix))
             label = Text.assemble(finding.code, " ", (f"{finding.severity:<7}", _STYLES[finding.severity]))
             grid.add_row(label, words)
-        console.print(Padding(grid, (0, 0, 0, 4)))
+        paper.add(grid, indent=4)
 
 
-def _verdict(console: Console, report: Report) -> None:
-    _title(console, "Verdict")
+def _verdict(paper: Paper, report: Report) -> None:
+    paper.title("Verdict")
     for heading, lines in verdict_lines(report):
-        console.print(Padding(Text(clean(heading), style="bold"), (0, 2)))
+        paper.line(clean(heading), style="bold", indent=2)
         for line in lines or ["nothing to say"]:
-            console.print(Padding(Text(clean(line)), (0, 0, 0, 4)))
+            paper.line(clean(line), indent=4)
     if report.notes:
-        _title(console, "Notes")
+        paper.title("Notes")
         for note in report.notes:
-            console.print(Padding(Text(clean(note)), (0, 2)))
+            paper.line(clean(note), indent=2)
 
 
-def _summary(console: Console, report: Report) -> None:
+def _summary(paper: Paper, report: Report) -> None:
     worst = report.worst()
     line = summary(report) if worst else "No findings."
-    console.print()
-    console.print(Text(line, style=_STYLES[worst] if worst else "bold green"))
+    paper.line()
+    paper.line(line, style=_STYLES[worst] if worst else "bold green")
     if report.findings:
-        console.print(Text(f"evenly rule {report.findings[0].code} explains a finding and its cure", style="dim"))
+        paper.line(f"evenly rule {report.findings[0].code} explains a finding and its cure", style="dim")
