@@ -20,7 +20,7 @@ from measuring.photographs import Bytes, Floats, to_bytes
 
 PERIODS = (2, 3, 4, 5, 8, 16)
 PATTERNS = ("overlap", "random")
-AMPLITUDES = {"mean": (0.05, 0.1, 0.15, 0.3, 0.6, 1.2, 2.5), "variance": (0.05, 0.1, 0.2, 0.4)}
+AMPLITUDES = {"mean": (0.05, 0.1, 0.15, 0.3, 0.6, 1.2, 2.5), "variance": (0.02, 0.05, 0.1, 0.2, 0.4)}
 CHAINS = ("none", "jpeg95", "jpeg75", "resize", "crop")
 BINOMIAL = np.array([1, 2, 1], np.float32) / 4
 RESIZE = 2  # the chain `resize` halves pictures: then a whole period stays whole
