@@ -2,6 +2,9 @@
 
 A reporter is a function from a :class:`~evenly.check.result.Report` and a :class:`View` to text. It reads the report
 only and computes nothing about networks. A new one is one entry in :data:`REPORTERS`.
+
+Measuring may meet millions of files, so its reporters, in :data:`MEASURED_REPORTERS`, are told of one after the other
+and give their text in parts; see :class:`MeasuredReporter`.
 """
 
 from __future__ import annotations
@@ -9,14 +12,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from evenly.check.result import Report
+    from evenly.measure.result import Comparison, Measurement, SetMeasurement
+    from evenly.measure.sound_result import AudioMeasurement
 
-__all__ = ["REPORTERS", "Reporter", "View", "render"]
+__all__ = [
+    "MEASURED_REPORTERS",
+    "REPORTERS",
+    "Measured",
+    "MeasuredReporter",
+    "Reporter",
+    "View",
+    "open_measured",
+    "render",
+]
 
 
 @dataclass(frozen=True)
@@ -60,3 +74,56 @@ def render(report: Report, form: str, view: View | None = None) -> str:
     """
     reporter = cast(Reporter, import_module(REPORTERS[form]).render)
     return reporter(report, view or View())
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What there is to say of all files together, at the end.
+
+    Attributes:
+        target: What was measured, as the user named it.
+        kind: ``image`` or ``audio``.
+        set: All files.
+        against: The files that they are compared with.
+        against_target: The same, as the user named them.
+        comparison: Of both.
+    """
+
+    target: str
+    kind: Literal["image", "audio"]
+    set: SetMeasurement
+    against: SetMeasurement | None = None
+    against_target: str | None = None
+    comparison: Comparison | None = None
+
+
+class MeasuredReporter(Protocol):
+    """Writes what was measured, in memory that does not grow with the number of files."""
+
+    def add(self, item: Measurement | AudioMeasurement) -> None:
+        """One more file."""
+
+    def parts(self, result: Measured) -> Iterator[str]:
+        """The text, in parts."""
+
+    def close(self) -> None:
+        """Give back what it holds on disk."""
+
+
+MEASURED_REPORTERS: Mapping[str, str] = MappingProxyType(
+    {
+        "text": "evenly.report.measured_console",
+        "json": "evenly.report.measured_json",
+        "csv": "evenly.report.measured_csv",
+    }
+)
+"""Module per format; each has a class ``Writer``, made from a :class:`View`. They are imported when they are used."""
+
+
+def open_measured(form: str, view: View | None = None) -> MeasuredReporter:
+    """A reporter of one of the formats of :data:`MEASURED_REPORTERS`.
+
+    Raises:
+        KeyError: If there is no such format.
+    """
+    return cast(MeasuredReporter, import_module(MEASURED_REPORTERS[form]).Writer(view or View()))

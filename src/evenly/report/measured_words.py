@@ -1,0 +1,144 @@
+"""Words and figures that the reporters of measurements share; every figure has its unit."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from evenly.measure.result import Measurement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from evenly.measure.result import Comparison, PeriodResult, SetMeasurement, Trace
+    from evenly.measure.sound_result import AudioMeasurement
+
+__all__ = [
+    "UNITS",
+    "compared",
+    "decibels",
+    "difference",
+    "evidence",
+    "judged",
+    "percent",
+    "periods",
+    "probability",
+    "size",
+    "strongest",
+    "testable",
+    "where",
+]
+
+UNITS = {"image": "px", "audio": "samples"}
+"""Unit of a period, by kind."""
+
+_SIDES = {
+    "log10_p_x": "vertical stripes",
+    "log10_p_y": "horizontal stripes",
+    "log10_p_diagonal": "diagonal",
+}
+
+
+def probability(log10_p: float | None) -> str:
+    """``p 0.034``, ``p 2e-134``."""
+    if log10_p is None or math.isnan(log10_p):
+        return "-"
+    if log10_p > -3:
+        return f"p {10**log10_p:.2g}"
+    if math.isinf(log10_p):
+        return "p 0"
+    mantissa, exponent = round(10 ** (log10_p - math.floor(log10_p))), math.floor(log10_p)
+    return f"p {mantissa}e{exponent}" if mantissa < 10 else f"p 1e{exponent + 1}"
+
+
+def decibels(db: float | None) -> str:
+    """``12.3 dB``."""
+    return "-" if db is None or math.isnan(db) else f"{db:.1f} dB"
+
+
+def percent(fraction: float | None) -> str:
+    """``3.1 %``; ``0 %`` only for an exact zero."""
+    if fraction is None:
+        return "-"
+    return f"{100 * fraction:.2g} %" if fraction == 0 or fraction >= 1e-4 else f"{100 * fraction:.0e} %"
+
+
+def evidence(trace: Trace | None) -> str:
+    """``12.3 dB  p 2e-30``; a dash where it is not testable."""
+    return "-" if trace is None else f"{decibels(trace.db)}  {probability(trace.log10_p)}"
+
+
+def periods(numbers: Iterable[int], unit: str) -> str:
+    """``period 2 px``, ``periods 2, 4 and 8 px``."""
+    words = [str(n) for n in numbers]
+    if len(words) == 1:
+        return f"period {words[0]} {unit}"
+    return f"periods {', '.join(words[:-1])} and {words[-1]} {unit}"
+
+
+def size(item: Measurement | AudioMeasurement) -> str:
+    """``512x384 px``; ``3.20 s at 22050 Hz, 2 channels``."""
+    if isinstance(item, Measurement):
+        return f"{item.width}x{item.height} px"
+    channels = "mono" if item.channels == 1 else f"{item.channels} channels"
+    return f"{item.seconds:.3g} s at {item.rate_hz:g} Hz, {channels}"
+
+
+def testable(item: Measurement | AudioMeasurement) -> bool:
+    """Whether anything could be tested at all."""
+    if isinstance(item, Measurement):
+        return any(trace is not None for result in item.periods.values() for trace in result.traces().values())
+    return any(result is not None for result in item.periods.values())
+
+
+def judged(item: Measurement | AudioMeasurement | SetMeasurement, unit: str) -> str:
+    """The verdict as a sentence without its end."""
+    if item.verdict == "none":
+        return "No traces of up-sampling"
+    return f"{item.verdict.capitalize()} traces of up-sampling" + (
+        f": {periods(item.found, unit)}" if item.found else ""
+    )
+
+
+def compared(comparison: Comparison, unit: str) -> str:
+    """The verdict of a comparison as a sentence without its end."""
+    if comparison.verdict == "none":
+        return "The first set shows no more up-sampling than the second"
+    return (
+        f"The first set shows more up-sampling than the second, {comparison.verdict} evidence: "
+        f"{periods(comparison.found, unit)}"
+    )
+
+
+def difference(superiority: float, db: float | None, log10_p: float) -> str:
+    """``93 %  +4.1 dB  p 1e-30``."""
+    shift = "" if db is None else f"{db:+.1f} dB  "
+    return f"{100 * superiority:.0f} %  {shift}{probability(log10_p)}"
+
+
+def strongest(result: PeriodResult) -> tuple[str, Trace] | None:
+    """The trace with the most evidence, and its name."""
+    there = [(name, trace) for name, trace in result.traces().items() if trace is not None]
+    return min(there, key=lambda pair: pair[1].log10_p, default=None)
+
+
+def where(result: PeriodResult) -> str:
+    """Directions, and the strongest line of a period: its frequency, amplitude and phase."""
+    most = strongest(result)
+    if most is None:
+        return "not testable"
+    name, trace = most
+    sides = [
+        f"{words} {probability(value)}" for key, words in _SIDES.items() if (value := getattr(trace, key)) is not None
+    ]
+    text = f"{name}: {', '.join(sides)}"
+    if trace.lines is not None and len(trace.lines.index):
+        line = int(trace.lines.log10_p.argmin())
+        down, along = (int(k) for k in trace.lines.index[line])
+        unit = "grey levels" if name in ("mean", "chroma") else "ln units of strength"
+        text += (
+            f"; strongest line {along}/{result.period} cycles/px across, {down}/{result.period} down: "
+            f"amplitude {trace.lines.amplitude[line]:.2g} {unit}, "
+            f"phase {math.degrees(trace.lines.phase[line]):.0f} degrees at the first pixel"
+        )
+    return text
