@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from evenly.check.result import Report
     from evenly.measure.result import Comparison, Measurement, SetMeasurement
@@ -87,6 +88,7 @@ class Measured:
         against: The files that they are compared with.
         against_target: The same, as the user named them.
         comparison: Of both.
+        only: The measurement itself, where there is one file only; it holds more than its record.
     """
 
     target: str
@@ -95,13 +97,14 @@ class Measured:
     against: SetMeasurement | None = None
     against_target: str | None = None
     comparison: Comparison | None = None
+    only: Measurement | AudioMeasurement | None = None
 
 
 class MeasuredReporter(Protocol):
     """Writes what was measured, in memory that does not grow with the number of files."""
 
-    def add(self, item: Measurement | AudioMeasurement) -> None:
-        """One more file."""
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One more file: the JSON form of its measurement, or ``path`` and ``error``."""
 
     def parts(self, result: Measured) -> Iterator[str]:
         """The text, in parts."""

@@ -12,7 +12,6 @@ from evenly.measure.result import TRACES, VERDICTS, Measurement
 from evenly.report.measured_words import (
     UNITS,
     compared,
-    decibels,
     difference,
     evidence,
     judged,
@@ -28,6 +27,7 @@ from evenly.report.words import clean, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
 
     from evenly.measure.result import Comparison, PeriodResult, SetMeasurement
     from evenly.measure.sound_result import AudioMeasurement, SoundPeriod
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_FILES", "Writer", "page"]
 
 MOST_FILES = 20
-"""Of more files, only those that show most are listed."""
+"""Of more files than these, only those that show most are listed."""
 
 _STYLES = {"strong": "bold red", "weak": "yellow", "none": "bold green"}
 _NOUNS = {"image": "picture", "audio": "recording"}
@@ -49,8 +49,8 @@ _LEGEND = {
     "share of all power; -: too short to test",
 }
 _DIFFERENCE = (
-    "%: how often a picture of the first set shows more of it than one of the second (50 %: alike); dB: difference of "
-    "the mean powers over the background; p: probability of so large a difference between sets that are alike"
+    "%: how often a picture of the first set shows more of it than one of the second (50 %: alike); p: probability of "
+    "so large a difference, either way, between sets that are alike"
 )
 
 
@@ -59,12 +59,14 @@ class Writer:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._worst: list[tuple[tuple[int, float], int, Measurement | AudioMeasurement]] = []
+        self._worst: list[tuple[tuple[int, float], int, Mapping[str, Any]]] = []
         self._added = 0
 
-    def add(self, item: Measurement | AudioMeasurement) -> None:
-        """One more file."""
-        entry = (VERDICTS.index(item.verdict), _evidence(item)), -self._added, item
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One more file; those that failed are counted with the set."""
+        if "error" in record:
+            return
+        entry = (VERDICTS.index(record["verdict"]), _evidence(record)), -self._added, record
         self._added += 1
         if len(self._worst) < MOST_FILES:
             heapq.heappush(self._worst, entry)
@@ -75,17 +77,17 @@ class Writer:
         """All of the text."""
         paper = Paper(self._view)
         unit = UNITS[result.kind]
-        ranked = [item for _, _, item in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
+        ranked = [record for _, _, record in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
         paper.line(Text.assemble("evenly measure ", (clean(result.target), "bold")))
-        if self._added == 1 and result.comparison is None and not result.set.failed_count:
-            _one(paper, ranked[0], result.kind)
+        if result.only is not None:
+            _one(paper, result.only, result.kind)
         else:
             _files(paper, ranked, self._added, result, unit)
             _set(paper, result.set, result.kind)
             if result.against is not None and result.comparison is not None:
                 name = result.against_target or "the second set"
                 _against(paper, result.against, name, unit)
-                _comparison(paper, result.comparison, unit)
+                _comparison(paper, result.comparison, result.target, name, unit)
         yield paper.text()
 
     def close(self) -> None:
@@ -100,12 +102,10 @@ def page(item: Measurement | AudioMeasurement, view: View) -> str:
     return paper.text()
 
 
-def _evidence(item: Measurement | AudioMeasurement) -> float:
-    """How much a file shows, for ranking: ``-log10`` of its smallest p-value."""
-    if isinstance(item, Measurement):
-        there = (t.log10_p for r in item.periods.values() for t in (r.mean, r.variance, r.interpolation) if t)
-    else:
-        there = (r.tone_log10_p for r in item.periods.values() if r is not None)
+def _evidence(record: Mapping[str, Any]) -> float:
+    """How much a file shows, for ranking: ``-log10`` of its smallest p-value of up-sampling."""
+    names = ("mean_log10_p", "variance_log10_p", "interpolation_log10_p", "tone_log10_p")
+    there = (value for r in record["periods"].values() for n in names if (value := (r or {}).get(n)) is not None)
     return -min(there, default=0.0)
 
 
@@ -114,9 +114,10 @@ def _evidence(item: Measurement | AudioMeasurement) -> float:
 
 def _one(paper: Paper, item: Measurement | AudioMeasurement, kind: str) -> None:
     unit = UNITS[kind]
-    paper.line(f"{_NOUNS[kind]} {size(item)}", indent=2)
+    record = item.to_dict()
+    paper.line(f"{_NOUNS[kind]} {size(record)}", indent=2)
     paper.line()
-    if testable(item):
+    if testable(record):
         paper.line(judged(item, unit) + ".", style=_STYLES[item.verdict])
     else:
         paper.line(f"The {_NOUNS[kind]} is too small to test any period.", style="yellow")
@@ -141,7 +142,11 @@ def _one(paper: Paper, item: Measurement | AudioMeasurement, kind: str) -> None:
 
 def _pictures(results: Mapping[int, PeriodResult]) -> Table:
     rows = [
-        (f"{period} px", *(evidence(t) for t in result.traces().values()), percent(result.energy_fraction))
+        (
+            f"{period} px",
+            *(evidence(None, None) if t is None else evidence(t.db, t.log10_p) for t in result.traces().values()),
+            percent(result.energy_fraction),
+        )
         for period, result in results.items()
     ]
     return _table(("period", *TRACES, "energy"), rows)
@@ -157,11 +162,11 @@ def _sounds(results: Mapping[int, SoundPeriod | None], found: Iterable[int]) -> 
         rows.append(
             (
                 f"{period} samples",
-                f"{decibels(r.strongest.db)}  {probability(r.tone_log10_p)}",
+                evidence(r.strongest.db, r.tone_log10_p),
                 f"{r.strongest.frequency_hz:.5g} Hz",
                 level,
                 str(r.tone_count),
-                f"{decibels(r.replica_db)}  {probability(r.replica_log10_p)}",
+                evidence(r.replica_db, r.replica_log10_p),
                 percent(r.energy_fraction),
             )
         )
@@ -170,8 +175,8 @@ def _sounds(results: Mapping[int, SoundPeriod | None], found: Iterable[int]) -> 
 
 def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, name in enumerate(head):
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for name in head:
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
@@ -180,7 +185,7 @@ def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
 # ---------------------------------------------------------------------------------------------------------- many files
 
 
-def _files(paper: Paper, ranked: list[Measurement | AudioMeasurement], added: int, result: Measured, unit: str) -> None:
+def _files(paper: Paper, ranked: list[Mapping[str, Any]], added: int, result: Measured, unit: str) -> None:
     noun = _NOUNS[result.kind]
     line = f"{count(result.set.count, noun)} measured"
     if result.set.failed_count:
@@ -192,14 +197,14 @@ def _files(paper: Paper, ranked: list[Measurement | AudioMeasurement], added: in
     table = Table.grid(padding=(0, 2, 0, 0))
     for name in ("verdict", "file", "what"):
         table.add_column(name, overflow="fold", no_wrap=name == "verdict")
-    for item in ranked:
-        words = [periods(item.found, unit)] if item.found else []
-        words += [clean(item.cause)] if item.cause else []
-        if not testable(item):
+    for record in ranked:
+        words = [periods(record["found"], unit)] if record["found"] else []
+        words += [clean(record["cause"])] if record["cause"] else []
+        if not testable(record):
             words = ["too small to test any period"]
         table.add_row(
-            Text(item.verdict, _STYLES[item.verdict]),
-            Text(f"{clean(item.path or 'array')}  {size(item)}"),
+            Text(record["verdict"], _STYLES[record["verdict"]]),
+            Text(f"{clean(record['path'] or 'array')}  {size(record)}"),
             Text("; ".join(words)),
         )
     paper.add(table, indent=2)
@@ -235,19 +240,23 @@ def _against(paper: Paper, found: SetMeasurement, name: str, unit: str) -> None:
     _tally(paper, found)
 
 
-def _comparison(paper: Paper, comparison: Comparison, unit: str) -> None:
+def _comparison(paper: Paper, comparison: Comparison, first: str, second: str, unit: str) -> None:
     paper.title("Difference")
-    paper.line(compared(comparison, unit) + ".", style=_STYLES[comparison.verdict], indent=2)
+    sentence = compared(comparison, clean(first), clean(second), unit) + "."
+    paper.line(sentence, style=_STYLES[comparison.verdict], indent=2)
+    for period in comparison.found:
+        paper.line(f"{period} {unit}: {difference(comparison.periods[period])}", indent=2)
     paper.line()
-    rows = []
-    for period, traces in comparison.periods.items():
-        cells = [traces.get(name) for name in TRACES]
-        rows.append(
-            (
-                f"{period} {unit}",
-                *("-" if t is None else difference(t.superiority, t.db, t.log10_p) for t in cells),
-            )
+    rows = [
+        (
+            f"{period} {unit}",
+            *(
+                f"{'-':>5}" if t is None else f"{100 * t.superiority:3.0f} %  {probability(t.log10_p)}"
+                for t in (traces.get(name) for name in TRACES)
+            ),
         )
+        for period, traces in comparison.periods.items()
+    ]
     paper.add(_table(("period", *TRACES), rows), indent=2)
     paper.line()
     paper.line(_DIFFERENCE, style="dim", indent=2)

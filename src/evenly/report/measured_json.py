@@ -10,10 +10,8 @@ from evenly.measure.result import FORMAT_VERSION
 from evenly.report.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from evenly.measure.result import Measurement
-    from evenly.measure.sound_result import AudioMeasurement
     from evenly.report import Measured, View
 
 __all__ = ["LISTS", "Writer"]
@@ -28,9 +26,10 @@ class Writer:
     def __init__(self, view: View) -> None:
         self._files = Spool()
 
-    def add(self, item: Measurement | AudioMeasurement) -> None:
-        """One more file."""
-        self._files.add(_json(item.to_dict()))
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One more file; those that failed are listed with the set."""
+        if "error" not in record:
+            self._files.add(_json(record))
 
     def parts(self, result: Measured) -> Iterator[str]:
         """The text, a file at a time."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from evenly.measure.result import Measurement
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
-    from evenly.measure.result import Comparison, PeriodResult, SetMeasurement, Trace
+    from evenly.measure.result import ComparedTrace, Comparison, Measurement, PeriodResult, SetMeasurement, Trace
     from evenly.measure.sound_result import AudioMeasurement
 
 __all__ = [
@@ -53,19 +53,19 @@ def probability(log10_p: float | None) -> str:
 
 def decibels(db: float | None) -> str:
     """``12.3 dB``."""
-    return "-" if db is None or math.isnan(db) else f"{db:.1f} dB"
+    return "-" if db is None or math.isnan(db) else f"{round(db, 1) + 0.0:.1f} dB"
 
 
 def percent(fraction: float | None) -> str:
     """``3.1 %``; ``0 %`` only for an exact zero."""
     if fraction is None:
         return "-"
-    return f"{100 * fraction:.2g} %" if fraction == 0 or fraction >= 1e-4 else f"{100 * fraction:.0e} %"
+    return f"{100 * fraction:.2g} %" if fraction == 0 or fraction >= 1e-4 else "<0.01 %"
 
 
-def evidence(trace: Trace | None) -> str:
-    """``12.3 dB  p 2e-30``; a dash where it is not testable."""
-    return "-" if trace is None else f"{decibels(trace.db)}  {probability(trace.log10_p)}"
+def evidence(db: float | None, log10_p: float | None) -> str:
+    """`` 12.3 dB  p 2e-30 ``, as wide for every trace; a dash where it is not testable."""
+    return f"{'-':>7}" if log10_p is None else f"{decibels(db):>7}  {probability(log10_p):<8}"
 
 
 def periods(numbers: Iterable[int], unit: str) -> str:
@@ -76,44 +76,42 @@ def periods(numbers: Iterable[int], unit: str) -> str:
     return f"periods {', '.join(words[:-1])} and {words[-1]} {unit}"
 
 
-def size(item: Measurement | AudioMeasurement) -> str:
-    """``512x384 px``; ``3.20 s at 22050 Hz, 2 channels``."""
-    if isinstance(item, Measurement):
-        return f"{item.width}x{item.height} px"
-    channels = "mono" if item.channels == 1 else f"{item.channels} channels"
-    return f"{item.seconds:.3g} s at {item.rate_hz:g} Hz, {channels}"
+def size(record: Mapping[str, Any]) -> str:
+    """``512x384 px``; ``3.2 s at 22050 Hz, 2 channels``."""
+    if "width" in record:
+        return f"{record['width']}x{record['height']} px"
+    channels = "mono" if record["channels"] == 1 else f"{record['channels']} channels"
+    return f"{record['seconds']:.3g} s at {record['rate_hz']:g} Hz, {channels}"
 
 
-def testable(item: Measurement | AudioMeasurement) -> bool:
+def testable(record: Mapping[str, Any]) -> bool:
     """Whether anything could be tested at all."""
-    if isinstance(item, Measurement):
-        return any(trace is not None for result in item.periods.values() for trace in result.traces().values())
-    return any(result is not None for result in item.periods.values())
+    return any(value is not None for result in record["periods"].values() for value in (result or {}).values())
 
 
 def judged(item: Measurement | AudioMeasurement | SetMeasurement, unit: str) -> str:
     """The verdict as a sentence without its end."""
     if item.verdict == "none":
-        return "No traces of up-sampling"
+        return "No traces of up-sampling found"
     return f"{item.verdict.capitalize()} traces of up-sampling" + (
         f": {periods(item.found, unit)}" if item.found else ""
     )
 
 
-def compared(comparison: Comparison, unit: str) -> str:
+def compared(comparison: Comparison, first: str, second: str, unit: str) -> str:
     """The verdict of a comparison as a sentence without its end."""
     if comparison.verdict == "none":
-        return "The first set shows no more up-sampling than the second"
+        return f"No evidence that {first} shows more up-sampling than {second}"
     return (
-        f"The first set shows more up-sampling than the second, {comparison.verdict} evidence: "
+        f"{first} shows more up-sampling than {second}, {comparison.verdict} evidence: "
         f"{periods(comparison.found, unit)}"
     )
 
 
-def difference(superiority: float, db: float | None, log10_p: float) -> str:
-    """``93 %  +4.1 dB  p 1e-30``."""
-    shift = "" if db is None else f"{db:+.1f} dB  "
-    return f"{100 * superiority:.0f} %  {shift}{probability(log10_p)}"
+def difference(traces: Mapping[str, ComparedTrace | None]) -> str:
+    """``mean +4.1 dB, variance +0.3 dB``: how far the sets' mean powers are apart."""
+    words = [f"{name} {t.db:+.1f} dB" for name, t in traces.items() if t is not None and t.db is not None]
+    return ", ".join(words) or "no figures"
 
 
 def strongest(result: PeriodResult) -> tuple[str, Trace] | None:
@@ -131,14 +129,20 @@ def where(result: PeriodResult) -> str:
     sides = [
         f"{words} {probability(value)}" for key, words in _SIDES.items() if (value := getattr(trace, key)) is not None
     ]
-    text = f"{name}: {', '.join(sides)}"
+    text = f"{name} trace: {', '.join(sides)}"
     if trace.lines is not None and len(trace.lines.index):
         line = int(trace.lines.log10_p.argmin())
         down, along = (int(k) for k in trace.lines.index[line])
-        unit = "grey levels" if name in ("mean", "chroma") else "ln units of strength"
+        unit = "grey levels" if name in ("mean", "chroma") else "(natural log of the strength)"
         text += (
-            f"; strongest line {along}/{result.period} cycles/px across, {down}/{result.period} down: "
+            f". Strongest line: {_cycles(along, result.period)} across, {_cycles(down, result.period)} down, "
             f"amplitude {trace.lines.amplitude[line]:.2g} {unit}, "
-            f"phase {math.degrees(trace.lines.phase[line]):.0f} degrees at the first pixel"
+            f"phase {math.degrees(trace.lines.phase[line]):.0f} degrees at the first pixel."
         )
     return text
+
+
+def _cycles(number: int, period: int) -> str:
+    """Of a line with ``number`` cycles per period."""
+    frequency = Fraction(number, period)
+    return f"{frequency if frequency <= Fraction(1, 2) else frequency - 1} cycles/px"
