@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evenly.errors import FormatError
 from evenly.measure.accumulate import MOST_FAILURES, SetState
-from evenly.measure.pooling import EXCEPTIONS, TOLERANCE, agreement, exceptions, gamma_tail, strength
+from evenly.measure.pooling import BIAS, EXCEPTIONS, TOLERANCE, agreement, exceptions, gamma_tail, strength
 from evenly.measure.result import Cause, Failure, Lines, Measurement, PeriodResult, Trace
 from evenly.measure.sums import Spread
 
@@ -230,21 +230,23 @@ def test_leaving_out_never_adds_evidence():
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 30, 300])
-@pytest.mark.parametrize("law", ["normal", "equal", "heavy"])
+@pytest.mark.parametrize("law", ["normal", "equal", "heavy", "biased"])
 def test_agreement_of_phases_is_honest_whatever_the_strengths(count, law):
+    bias = BIAS if law == "biased" else 0.0
     rng = np.random.default_rng(count)
     index = new_lines(4)
     real = (2 * index % 4 == 0).all(axis=1)
     draws = 3000 if count < 300 else 1000
     z = rng.normal(size=(draws, count, len(index))) + 1j * rng.normal(size=(draws, count, len(index)))
     z = np.where(real, z.real, z / math.sqrt(2))
-    if law != "normal":
+    if law in ("equal", "heavy"):
         z /= np.abs(z)
     if law == "heavy":
         z *= np.minimum(np.abs(rng.standard_cauchy(size=(draws, count, 1))), 4)
+    z += bias
     sums = np.stack([z.sum(1).real, z.sum(1).imag, (np.abs(z) ** 2).sum(1)], axis=-1)
     along = (index == 0).any(axis=1)
-    p = np.exp([agreement(count, s, real, along) for s in sums])
+    p = np.exp([agreement(count, s, real, along, bias=bias) for s in sums])
     for level in (0.1, 0.01, 0.001):
         assert np.mean(p <= level) <= level * 1.15 + 3.5 * math.sqrt(level / draws)
     if law == "normal" and count == 300:

@@ -163,10 +163,14 @@ class SetState:
         self.causes: Counter[str] = Counter()
         self.periods: dict[int, PeriodState] = {}
         for item in items:
-            if isinstance(item, Failure):
-                self.fail(item)
-            else:
-                self.add(item)
+            self.add_item(item)
+
+    def add_item(self, item: Measurement | Failure) -> None:
+        """Count a picture or a failure."""
+        if isinstance(item, Failure):
+            self.fail(item)
+        else:
+            self.add(item)
 
     def add(self, measurement: Measurement) -> None:
         """Count one picture, of any size; a period that is not testable in it does not count it."""
