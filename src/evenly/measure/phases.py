@@ -61,7 +61,7 @@ LEAST_PERIODS = 3
 _SMALLEST_P = 0.01
 _CHANNELS = 32
 _CHUNK = 1 << 20
-_CONSTANT = 1e-5  # of the root mean square: a weaker pattern without noise is that of the order of additions
+_CONSTANT = 1e-5  # of the root mean square: below it, a pattern without noise is the order of additions
 
 Maps = Any
 """A numpy array or a torch tensor of floats, ``(N, C, *spatial)``: only operations that both have are used."""
