@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import signal
 import time
 import uuid
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Dask", "Here", "Outcome", "Processes", "Task", "Work", "Workers", "failure"]
 
+_ADDRESS = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx)://\S+")
+_PATIENCE = 15  # seconds for a scheduler to answer, four times that for its first worker
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -292,27 +295,27 @@ class Dask:
             raise MissingDependencyError(
                 f"scheduler {address}: needs dask; install it with pip install 'evenly[cluster]'"
             ) from error
+        wanted = "expected tcp://HOST:PORT of a running dask scheduler"
+        if not _ADDRESS.fullmatch(address):
+            raise UsageError(f"scheduler (={address}) is not an address; {wanted}")
         try:
-            self.client = self.distributed.Client(address, timeout="15s", set_as_default=False)
+            self.client = self.distributed.Client(address, timeout=_PATIENCE, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
-            raise UsageError(
-                f"scheduler (={address}) does not answer ({type(error).__name__}); expected tcp://HOST:PORT of a "
-                "running dask scheduler"
-            ) from error
+            raise UsageError(f"scheduler (={address}) does not answer ({type(error).__name__}); {wanted}") from error
         self.address = address
         try:
-            self.client.wait_for_workers(1, timeout=60)
+            self.client.wait_for_workers(1, timeout=4 * _PATIENCE)
         except TimeoutError as error:
             self.client.close()
             raise UsageError(f"scheduler (={address}) has no workers; start some") from error
         self.work = work
-        self.done = self.distributed.as_completed()
+        self.done = self.distributed.as_completed(loop=self.client.loop)
         self.tasks: dict[Any, Task] = {}
 
     @property
     def capacity(self) -> int:
         """Two for every thread of the cluster as it is now, so that none waits for the next."""
-        return 2 * max(1, sum(self.client.nthreads().values()))
+        return 2 * max(1, sum(map(int, self.client.nthreads().values())))
 
     def submit(self, task: Task) -> None:
         """Queue a task."""
