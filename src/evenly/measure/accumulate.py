@@ -54,9 +54,7 @@ class TraceState:
     lines: LineSums | None = None
 
     def add(self, trace: Trace, explained: bool) -> None:
-        """Count one picture's trace."""
-        if math.isnan(trace.log10_p):
-            return
+        """Count one picture's trace, but for its lines."""
         self.evidence.add_evidence(trace.log10_p)
         self.evidence_x.add_evidence(trace.log10_p_x)
         self.evidence_y.add_evidence(trace.log10_p_y)
@@ -64,19 +62,21 @@ class TraceState:
         self.db.add_decibels(trace.db)
         if explained:
             self.explained.add_evidence(trace.log10_p)
-        if trace.lines is not None:
-            self._add_lines(LineSums.of(trace.lines))
 
     def __iadd__(self, other: TraceState) -> Self:
         for name in SPREADS:
             mine: Spread = getattr(self, name)
             mine += getattr(other, name)
         if other.lines is not None:
-            self._add_lines(other.lines)
+            self.add_lines(other.lines)
         return self
 
-    def _add_lines(self, lines: LineSums) -> None:
-        self.lines = lines if self.lines is None else self.lines + lines
+    def add_lines(self, lines: LineSums) -> None:
+        """Count the lines of one picture or many."""
+        if self.lines is None:
+            self.lines = lines.copy()
+        else:
+            self.lines += lines
 
     def log_p(self, period: int, origin: Origin, direction: str | None = None, *, unexplained: bool = False) -> float:
         """P-value (log) of what the pictures show together; ``unexplained``: of those that nothing else explains."""
@@ -179,15 +179,25 @@ class SetState:
         self.causes.update({cause.kind for cause in measurement.causes})
         other = {p for cause in measurement.causes if cause.kind != "up-sampling" for p in cause.periods}
         other -= set(measurement.found)
+        lines = []
         for number, result in measurement.periods.items():
-            period = self.periods.setdefault(int(number), PeriodState())
+            period = self._period(number)
             explained = number in other
             period.found += number in measurement.found
             period.explained += explained
             period.energy.add_number(result.energy_fraction)
             for name, trace in result.traces().items():
-                if trace is not None:
+                if trace is not None and not math.isnan(trace.log10_p):
                     period.traces[name].add(trace, explained)
+                    if trace.lines is not None:
+                        lines.append((period.traces[name], trace.lines))
+        for (state, _), sums in zip(lines, LineSums.of([given for _, given in lines]), strict=True):
+            state.add_lines(sums)
+
+    def _period(self, number: int) -> PeriodState:
+        if number not in self.periods:
+            self.periods[number] = PeriodState()
+        return self.periods[number]
 
     def fail(self, failure: Failure) -> None:
         """Count a file that could not be measured."""
@@ -205,7 +215,7 @@ class SetState:
         self.verdicts.update(other.verdicts)
         self.causes.update(other.causes)
         for number, period in other.periods.items():
-            mine = self.periods.setdefault(number, PeriodState())
+            mine = self._period(number)
             mine += period
         return self
 

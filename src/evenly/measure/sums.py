@@ -13,6 +13,8 @@ from evenly.errors import FormatError
 from evenly.measure.pooling import agreement, exceptions, strength
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from evenly.measure.result import Lines
@@ -123,18 +125,31 @@ class LineSums:
     sums: NDArray[np.int64]
 
     @classmethod
-    def of(cls, lines: Lines) -> LineSums:
-        """Of one picture."""
-        z = np.where(np.isnan(lines.z), 0, lines.z)
+    def of(cls, traces: Sequence[Lines]) -> list[LineSums]:
+        """Of all traces of one picture, in one pass."""
+        if not traces:
+            return []
+        z = np.concatenate([lines.z for lines in traces]).astype(np.complex128)
+        z[np.isnan(z)] = 0
         length = np.abs(z)
-        z = np.where(length > LONGEST, LONGEST * np.exp(1j * np.angle(z)), z)
+        far = length > LONGEST
+        z[far] = LONGEST * np.exp(1j * np.angle(z[far]))
         parts = np.stack([z.real, z.imag, np.minimum(length, LONGEST) ** 2], axis=1)
-        return cls(np.asarray(lines.index, np.int64), 1, np.rint(parts * LINE_UNIT).astype(np.int64))
+        whole = np.rint(parts * LINE_UNIT).astype(np.int64)
+        ends = np.cumsum([len(lines.z) for lines in traces]).tolist()
+        starts = [0, *ends[:-1]]
+        return [cls(t.index, 1, whole[a:b]) for t, a, b in zip(traces, starts, ends, strict=True)]
 
-    def __add__(self, other: LineSums) -> LineSums:
-        if not np.array_equal(self.index, other.index):
+    def __iadd__(self, other: LineSums) -> Self:
+        if self.index is not other.index and not np.array_equal(self.index, other.index):
             raise FormatError("states list different lines for the same period; they were not made by the same version")
-        return LineSums(self.index, self.count + other.count, self.sums + other.sums)
+        self.count += other.count
+        self.sums += other.sums
+        return self
+
+    def copy(self) -> LineSums:
+        """With sums of its own."""
+        return LineSums(self.index, self.count, self.sums.copy())
 
     def log_p(self, period: int, direction: str | None = None) -> float:
         """P-value (log) of the agreement of phases, of all lines or of those of one direction."""
