@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evenly import __version__
-from evenly.cli import check, rule
+from evenly.cli import check, measure, rule
 from evenly.cli.check import FailOn, Format
+from evenly.cli.measure import Form
 from evenly.cli.writing import CLEAN, ERROR, INTERRUPTED
 from evenly.errors import EvenlyError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FailOn", "Format", "main"]
+__all__ = ["FailOn", "Form", "Format", "main"]
 
 app = typer.Typer(
     name="evenly",
-    help="Find checkerboard artifacts in neural networks before training.",
+    help="Find checkerboard artifacts: in neural networks before training, and in what they make.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,6 +48,7 @@ def _root(
 
 
 app.command("check")(check.check)
+app.command("measure")(measure.measure)
 app.command("rule")(rule.rule)
 
 
