@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 __all__ = [
@@ -203,6 +204,33 @@ class Measurement:
         """JSON text of this picture alone."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
+    def plot(self, period: int | None = None) -> Figure:
+        """Spectrum with the lines marked, the mean pattern of one period, and where it is; as a matplotlib figure.
+
+        Args:
+            period: In pixels; by default the one with the most evidence.
+
+        Raises:
+            UsageError: If the pixels were not kept, or if the period was not measured.
+            MissingDependencyError: If matplotlib is not installed.
+        """
+        from evenly.measure.plot import plot_measurement
+
+        return plot_measurement(self, period)
+
+    def __str__(self) -> str:
+        """The measurement as ``evenly measure`` prints it."""
+        from evenly.report import View
+        from evenly.report.measured_console import page
+
+        return page(self, View())
+
+    def _repr_html_(self) -> str:
+        """The measurement as a table in a notebook."""
+        from evenly.report.measured_notebook import to_html
+
+        return to_html(self)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -307,6 +335,19 @@ class SetMeasurement:
     causes: Mapping[str, int]
     verdicts: Mapping[str, int]
     origin: Origin
+
+    def plot(self, against: SetMeasurement | None = None) -> Figure:
+        """Mean power of every trace and period, beside that of another set; as a matplotlib figure.
+
+        Args:
+            against: Another set, for instance of real pictures.
+
+        Raises:
+            MissingDependencyError: If matplotlib is not installed.
+        """
+        from evenly.measure.plot import plot_set
+
+        return plot_set(self, against)
 
     def to_dict(self) -> dict[str, Any]:
         """As in the JSON form."""

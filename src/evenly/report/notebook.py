@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from evenly.check.result import Report
 
-__all__ = ["to_html"]
+__all__ = ["escaped", "table", "to_html"]
 
 _MOST_ROWS = 40
 
@@ -23,12 +23,12 @@ def to_html(report: Report) -> str:
     layers = [x for x in report.layers if len(report.layers) <= _MOST_ROWS or interesting(x, named)]
     hidden = len(report.layers) - len(layers)
     parts = [
-        f"<p><strong>{_e(report.model.source)}</strong>: {_e(summary(report))}</p>",
-        _table(
+        f"<p><strong>{escaped(report.model.source)}</strong>: {escaped(summary(report))}</p>",
+        table(
             ("code", "severity", "layer", "finding", "fix"),
             [(f.code, f.severity, f.layer, f.message, f.fix) for f in report.findings],
         ),
-        _table(
+        table(
             ("layer", "op", "shape", "overlap", "gradient", "period", "ripple", "role"),
             [
                 (
@@ -46,20 +46,24 @@ def to_html(report: Report) -> str:
         ),
         f"<p>{count(hidden, 'layer')} that only pass patterns on hidden</p>" if hidden else "",
         *(
-            f"<p><strong>{_e(heading)}</strong><br>{'<br>'.join(_e(line) for line in lines)}</p>"
+            f"<p><strong>{escaped(heading)}</strong><br>{'<br>'.join(escaped(line) for line in lines)}</p>"
             for heading, lines in verdict_lines(report)
         ),
-        *(f"<p>{_e(note)}</p>" for note in report.notes),
+        *(f"<p>{escaped(note)}</p>" for note in report.notes),
     ]
     return f"<div>{''.join(parts)}</div>"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    body = "".join("<tr>" + "".join(f"<td>{_e(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, or nothing where there are no rows."""
+    body = "".join("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     if not body:
         return ""
-    return f"<table><thead><tr>{''.join(f'<th>{_e(h)}</th>' for h in head)}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f"<table><thead><tr>{''.join(f'<th>{escaped(h)}</th>' for h in head)}</tr></thead><tbody>{body}</tbody></table>"
+    )
 
 
-def _e(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text that can neither be markup nor steer a terminal."""
     return escape(clean(text))
