@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evenly.errors import UsageError
+from evenly.measure.examine import Examination, gather, grid_of
+from evenly.measure.jpeg import without_grid
 from evenly.measure.levels import grey_levels
-from evenly.measure.lines import PlaneSums, chosen, combine
-from evenly.measure.planes import MARGIN, strips
+from evenly.measure.lines import chosen, combine
+from evenly.measure.planes import MARGIN
 from evenly.measure.probability import cauchy
 from evenly.measure.result import PERIODS, Lines, Measurement, PeriodResult, Trace
 from evenly.measure.tapers import plan
@@ -23,16 +25,14 @@ if TYPE_CHECKING:
 
     from evenly.measure.files import Encoding
     from evenly.measure.lines import PlaneLines
-    from evenly.measure.tapers import Plan
+    from evenly.measure.planes import Planes
+    from evenly.measure.result import Cause, Verdict
 
 __all__ = ["measure_image"]
 
 _LEAST_SIDE = 24  # pixels: below, no period has the three tapers per axis that a test needs
 _NEIGHBOURS = 24  # frequencies whose backgrounds a line's power is compared with
 _LN10 = float(np.log(10.0))
-
-PlaneName = str
-Grids = "dict[PlaneName, dict[int, PlaneLines]]"
 
 
 def measure_image(
@@ -64,43 +64,49 @@ def measure_image(
     if encoding is not None:
         notes = (*encoding.notes, *notes)
     results = {p: PeriodResult(p) for p in wanted}
+    verdict: Verdict = "none"
+    found: tuple[int, ...] = ()
+    causes: tuple[Cause, ...] = ()
     if min(height, width) >= _LEAST_SIDE:
         layout = plan(height - 2 * MARGIN, width - 2 * MARGIN, tuple(sorted({*wanted, *PERIODS})))
-        sums, power = _gather(pixels, level, layout)
-        grids = {name: s.lines() for name, s in sums.items()}
-        results = {p: _period(p, grids, power) for p in wanted}
-    verdict, found, causes = judge(results, encoding)
+        power = _Power()
+        raw = gather(pixels, level, layout, power.planes)
+        grids, has_grid = without_grid(raw, MARGIN, known=encoding is not None and encoding.format == "JPEG")
+        results = {p: _period(p, grids, power.mean) for p in wanted}
+        before = {p: _period(p, raw, power.mean) for p in wanted} if has_grid else results
+        verdict, found, causes = judge(results, before, Examination(pixels, level, layout, grids), encoding)
     return Measurement(
         path, width, height, verdict, found, causes, results, notes, np.asarray(pixels) if keep else None
     )
 
 
-def _gather(pixels: NDArray[Any], level: Any, layout: Plan) -> tuple[dict[PlaneName, PlaneSums], float]:
-    """The tapered sums of every plane, and the mean power of the residual in squared grey levels."""
-    height = pixels.shape[0]
-    sums: dict[PlaneName, PlaneSums] = {}
-    total = 0.0
-    for strip in strips(pixels, level):
-        first, last = max(0, MARGIN - strip.start), min(len(strip.mean), height - MARGIN - strip.start)
-        start = strip.start + first - MARGIN
-        inside = slice(first, last), slice(MARGIN, -MARGIN)
-        planes: dict[PlaneName, tuple[NDArray[np.float32], NDArray[np.float32] | None]] = {
+class _Power:
+    """Names the planes that are tested, and sums the residual's power on the way."""
+
+    def __init__(self) -> None:
+        self.total, self.count = 0.0, 0
+
+    def planes(self, strip: Planes) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
+        """The tested planes of a strip, by name, each with its weight."""
+        self.total += float(np.vdot(strip.residual, strip.residual))
+        self.count += strip.residual.size
+        along, down = strip.differences
+        colours = zip(("blue", "red"), strip.chroma, strict=False)
+        return {
             "mean": (strip.mean, strip.weight),
             "variance": (strip.variance, None),
-            "along": (strip.differences[0], None),
-            "down": (strip.differences[1], None),
-            **dict(zip(("blue", "red"), strip.chroma, strict=False)),
+            "along": (along, None),
+            "down": (down, None),
+            **{name: (colour.mean, colour.weight) for name, colour in colours},
         }
-        for name, (plane, weight) in planes.items():
-            if name not in sums:
-                sums[name] = PlaneSums(layout, weighted=weight is not None)
-            sums[name].add(start, plane[inside], None if weight is None else weight[inside])
-        residual = strip.residual[inside]
-        total += float(np.vdot(residual, residual))
-    return sums, total / (layout.height * layout.width)
+
+    @property
+    def mean(self) -> float:
+        """Mean power of the residual, in squared grey levels."""
+        return self.total / max(self.count, 1)
 
 
-_TRACES: Mapping[str, tuple[PlaneName, ...]] = {
+_TRACES: Mapping[str, tuple[str, ...]] = {
     "mean": ("mean",),
     "variance": ("variance",),
     "interpolation": ("along", "down"),
@@ -108,23 +114,19 @@ _TRACES: Mapping[str, tuple[PlaneName, ...]] = {
 }
 
 
-def _period(period: int, grids: dict[PlaneName, dict[int, PlaneLines]], power: float) -> PeriodResult:
+def _period(period: int, grids: dict[str, dict[int, PlaneLines]], power: float) -> PeriodResult:
     found: dict[str, Any] = {}
     for trace, names in _TRACES.items():
-        planes = [g for name in names if (g := _grid(grids.get(name, {}), period)) is not None]
+        planes = [g for name in names if (g := grid_of(grids.get(name, {}), period)) is not None]
         if planes:
             found[trace] = _trace(period, [grids[n] for n in names], planes, trace)
-    mean = _grid(grids["mean"], period)
+    mean = grid_of(grids["mean"], period)
     if mean is not None:
         index, at = chosen(mean, period)
         copies = np.where((2 * index % period == 0).all(axis=1), 1.0, 0.5)
         share = np.clip(1 - mean.background[at] / np.maximum(mean.power[at], 1e-12), 0, 1)
         found["energy_fraction"] = float((copies * share * np.abs(mean.wave[at]) ** 2).sum() / power) if power else 0.0
     return PeriodResult(period, **found)
-
-
-def _grid(grids: dict[int, PlaneLines], period: int) -> PlaneLines | None:
-    return next((g for g in grids.values() if period in g.periods), None)
 
 
 def _trace(period: int, all_grids: Sequence[dict[int, PlaneLines]], planes: Sequence[PlaneLines], name: str) -> Trace:
@@ -147,7 +149,7 @@ def _score(
     grids: dict[int, PlaneLines], plane: PlaneLines, index: NDArray[np.int64], at: tuple[NDArray[np.int64], ...]
 ) -> float:
     """Power of the lines over the median background of many near frequencies, in dB; axes alone, or all."""
-    near = _neighbours(tuple(grids), plane.base, tuple(map(tuple, np.stack(at, 1).tolist())))
+    near = _neighbours(tuple(grids), plane.group.base, tuple(map(tuple, np.stack(at, 1).tolist())))
     pool = np.concatenate([g.background.ravel() for g in grids.values()])
     background = np.maximum(np.median(pool[near], axis=1), 1e-9)
     power = plane.power[at]

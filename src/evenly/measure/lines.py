@@ -46,7 +46,9 @@ class PlaneSums:
             count, base = group.tapers, group.base
             half = np.ascontiguousarray(self.along[:, span]).view(np.complex64)
             y = group.rows @ half  # (base * tapers, tapers * frequencies)
-            y = y.reshape(base, count, count, base // 2 + 1).transpose(0, 3, 1, 2)
+            y = y.reshape(base, count, count, base // 2 + 1).transpose(
+                0, 3, 1, 2
+            )  # (base, frequencies, tapers, tapers)
             flat = np.outer(group.taper_rows.sum(axis=1), group.taper_columns.sum(axis=0))
             steerings = [flat.astype(np.float64)]
             if self.weights is not None:
@@ -60,9 +62,9 @@ class PlaneLines:
     """The test of every frequency ``(a, b) / base`` of a grid.
 
     Attributes:
-        base: Denominator.
-        periods: Those that are tested in it, in pixels.
-        tapers: Products of tapers.
+        group: The grid's frequencies and tapers.
+        y: Shape (base, base // 2 + 1, tapers ** 2): the tapered sums.
+        steering: Shape (tapers ** 2,): the proportions in which a pattern of constant amplitude falls into the tapers.
         log_p: Shape (steerings, base, base // 2 + 1): natural logarithm of the p-value.
         wave: Shape (base, base // 2 + 1), complex: ``A exp(i phase)`` of the line ``A cos(2 pi (a y + b x) / base +
             phase)`` at the plane's first pixel, by the first steering.
@@ -70,9 +72,9 @@ class PlaneLines:
         background: Shape (base, base // 2 + 1): mean power across it.
     """
 
-    base: int
-    periods: tuple[int, ...]
-    tapers: int
+    group: Group
+    y: NDArray[np.complex64]
+    steering: NDArray[np.float64]
     log_p: NDArray[np.float64]
     wave: NDArray[np.complex128]
     power: NDArray[np.float64]
@@ -94,15 +96,8 @@ class PlaneLines:
             if number == 0:
                 wave = np.where(real, 1.0, 2.0) * along / (g @ g)
                 first = power
-        return cls(
-            base,
-            group.periods,
-            products,
-            np.array(log_p),
-            wave,
-            first,
-            np.maximum(energy - first, 0.0) / (products - 1),
-        )
+        background = np.maximum(energy - first, 0.0) / (products - 1)
+        return cls(group, y, steerings[0].ravel(), np.array(log_p), wave.astype(np.complex128), first, background)
 
 
 def _own_conjugates(base: int) -> NDArray[np.bool_]:
@@ -140,5 +135,5 @@ def combine(log_p: NDArray[np.float64], index: NDArray[np.int64]) -> Evidence:
 def chosen(lines: PlaneLines, period: int) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """The new lines of a period that divides the grid's base, and where they stand in the grid."""
     index = new_lines(period)
-    step = lines.base // period
+    step = lines.group.base // period
     return index, (index[:, 0] * step, index[:, 1] * step)

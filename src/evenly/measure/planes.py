@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MARGIN", "Boxes", "Planes", "strips"]
+__all__ = ["MARGIN", "Boxes", "Colour", "Planes", "strips"]
 
 MARGIN = 1  # pixels along every border that are not tested
 _HALO = 12  # pixels around a strip that its planes depend on: 1 for the residual, then the boxes
@@ -41,6 +41,15 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class Colour:
+    """One colour difference of a strip: residual over local strength, what it was multiplied by, residual."""
+
+    mean: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    residual: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Planes:
     """The planes of one strip of rows, each of shape (rows, width), float32.
 
@@ -51,7 +60,7 @@ class Planes:
         residual: Luma residual in grey levels.
         variance: Local strength of the residual against its neighbourhood.
         differences: Log energy of the first differences against its neighbourhood: along the columns, down the rows.
-        chroma: Residuals of both colour differences over their local strength, and their weight; empty if grey.
+        chroma: Both colour differences, blue and red; empty if grey.
     """
 
     start: int
@@ -60,7 +69,7 @@ class Planes:
     residual: NDArray[np.float32]
     variance: NDArray[np.float32]
     differences: tuple[NDArray[np.float32], ...]
-    chroma: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+    chroma: tuple[Colour, ...]
 
 
 def strips(
@@ -108,12 +117,14 @@ def _planes(block: NDArray[np.float32], start: int, boxes: Boxes, every: bool) -
     differences = tuple(
         _against_box(_log_energy(d), boxes.strength, shape) for d in (near[1:-1, 2:] - middle, near[2:, 1:-1] - middle)
     )
-    chroma: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...] = ()
+    chroma: list[Colour] = []
     if block.ndim == 3:
-        halo = boxes.gain + 3
-        part = block[_HALO - (halo + 1) // 2 : block.shape[0] - _HALO + (halo + 1) // 2]
-        chroma = tuple(_normalised(_residual(_widened(part @ c)), boxes.gain, shape) for c in (_BLUE, _RED))
-    return Planes(start, mean, weight, _centre(r, shape), variance, differences, chroma)
+        halo = (boxes.gain + 4) // 2
+        part = block[_HALO - halo : block.shape[0] - _HALO + halo]
+        for weights in (_BLUE, _RED):
+            c = _residual(_widened(part @ weights))
+            chroma.append(Colour(*_normalised(c, boxes.gain, shape), _centre(c, shape)))
+    return Planes(start, mean, weight, _centre(r, shape), variance, differences, tuple(chroma))
 
 
 def _widened(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -179,13 +190,11 @@ def _box(x: NDArray[np.float32], width: int) -> NDArray[np.float32]:
 def _run(x: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     """Sums of ``width`` consecutive rows."""
     length = x.shape[0] - width + 1
-    total, done, power, block = None, 0, 1, x
-    while True:
+    total, done, power = x[:length], 1, 2  # odd widths: one row, then doubled blocks
+    while power <= width:
+        x = x[: -(power // 2)] + x[power // 2 :]
         if width & power:
-            part = block[done : done + length]
-            total = part if total is None else total + part
+            total = total + x[done : done + length]
             done += power
         power *= 2
-        if power > width:
-            return total
-        block = block[: -(power // 2)] + block[power // 2 :]
+    return total

@@ -9,9 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["cauchy", "fisher", "line_log_p"]
+__all__ = ["cauchy", "fisher", "half_log_p", "line_log_p"]
 
 _TINY = -600.0  # natural logarithms below this are found by leading terms: the functions underflow
+_LEAST = 1e-300  # nothing smaller has its logarithm taken
 _CERTAIN = 1e-12  # p-values nearer to 1 count as this far from it
 
 
@@ -26,16 +27,19 @@ def line_log_p(share: NDArray[np.float64], tapers: int, real: NDArray[np.bool_])
         tapers: Products of tapers, ``M``.
         real: Same shape: where the coefficients are real.
     """
+    log_p = (tapers - 1) * np.log(np.clip(1.0 - share, _LEAST, 1.0))
+    if real.any():
+        log_p[real] = half_log_p(share[real], (tapers - 1) / 2)
+    return log_p
+
+
+def half_log_p(share: NDArray[np.float64], b: float) -> NDArray[np.float64]:
+    """Log p of a share that is Beta(1/2, b): one real number against ``2 b`` others."""
     from scipy.special import betainc, betaln
 
-    rest = np.clip(1.0 - share, 1e-300, 1.0)
-    log_p = (tapers - 1) * np.log(rest)
-    if real.any():
-        a, x = (tapers - 1) / 2, rest[real]
-        leading = a * np.log(x) - np.log(a) - betaln(a, 0.5)
-        exact = np.log(np.maximum(betainc(a, 0.5, x), 1e-300))
-        log_p[real] = np.where(leading < _TINY, leading, exact)
-    return log_p
+    rest = np.clip(1.0 - share, _LEAST, 1.0)
+    leading = b * np.log(rest) - np.log(b) - betaln(b, 0.5)
+    return np.asarray(np.where(leading < _TINY, leading, np.log(np.maximum(betainc(b, 0.5, rest), _LEAST))))
 
 
 def fisher(log_p: ArrayLike) -> float:

@@ -2,28 +2,141 @@
 
 from __future__ import annotations
 
+from math import lcm
 from typing import TYPE_CHECKING
 
-from evenly.measure.result import Cause
+import numpy as np
+
+from evenly.measure.result import TRACES, Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from evenly.measure.examine import Examination
     from evenly.measure.files import Encoding
-    from evenly.measure.result import PeriodResult, Verdict
+    from evenly.measure.result import PeriodResult, Trace, Verdict
 
 __all__ = ["judge"]
 
-_WEAK, _STRONG = -4.0, -8.0  # log10 p
+_WEAK, _STRONG = -4.0, -8.0  # log10 p of one trace at one period; some 28 are tested in a picture
+_FAINT = 0.1  # grey levels (rms) that rounding an interpolated picture can leave as a pattern of its own
+_COMPRESSED = 0.25  # the same for a compressed one
+_ONE_AXIS, _OTHER_AXES = (
+    -12.0,
+    0.1,
+)  # log10 p along one axis, and the share of it that others reach if both are up-sampled
+_JPEG_PERIODS = (2, 4, 8)
 
 
 def judge(
-    results: Mapping[int, PeriodResult], encoding: Encoding | None
+    results: Mapping[int, PeriodResult],
+    before: Mapping[int, PeriodResult],
+    examination: Examination,
+    encoding: Encoding | None,
 ) -> tuple[Verdict, tuple[int, ...], tuple[Cause, ...]]:
-    """The verdict, the periods that it is about, and the causes."""
-    found = tuple(p for p, r in results.items() if r.mean is not None and r.mean.log10_p < _WEAK)
-    if not found:
+    """The verdict, the periods that it is about, and the causes of all that was found.
+
+    Args:
+        results: By period, without what JPEG's grid explains.
+        before: By period, with it.
+        examination: Answers what else is asked of the picture.
+        encoding: What is known of the file.
+    """
+    seen = {name: [p for p, r in before.items() if _fires(r.traces()[name])] for name in TRACES}
+    if not any(seen.values()):
         return "none", (), ()
-    strong = any(r.mean is not None and r.mean.log10_p < _STRONG for r in results.values())
-    cause = Cause("up-sampling", found, f"up-sampling by {max(found)}")
-    return ("strong" if strong else "weak"), found, (cause,)
+    compressed = before is not results or (encoding is not None and encoding.lossy)
+    mosaic = any(2 in periods for periods in seen.values()) and examination.is_mosaic
+    processed = set(seen["variance"]) | set(seen["interpolation"])
+    causes: list[Cause] = []
+    grid = [p for p in processed if before is not results and p in _JPEG_PERIODS]
+    if grid:
+        causes.append(Cause("jpeg-grid", tuple(sorted(grid)), f"JPEG's grid ({_pixels(grid)})"))
+    if mosaic:
+        causes.append(Cause("demosaicing", (2,), "demosaicing of a colour sensor (2 pixels)"))
+
+    texture: set[int] = set()
+    added: set[int] = set()  # periods with a pattern in brightness or colour
+    for name in ("mean", "chroma"):
+        if name == "chroma" and (compressed or mosaic):
+            subsampled = [p for p in seen[name] if compressed and p not in grid]
+            if subsampled:
+                text = f"colours stored coarser ({_pixels(subsampled)})"
+                causes.append(Cause("chroma-subsampling", tuple(subsampled), text))
+            continue
+        left = {}
+        for p in seen[name]:
+            trace = results[p].traces()[name]
+            assert trace is not None
+            floor = _COMPRESSED if compressed else _FAINT if p in processed or name == "chroma" else 0.0
+            if not floor or (_strength(trace) >= floor and examination.ungained(name, p) < _WEAK):
+                left[p] = trace  # else rounding, or the strength of details, left it
+        (texture if _is_texture(left, name, examination) else added).update(left)
+    strengths: set[int] = set()  # periods with a pattern in the strength of details only
+    for name in ("variance", "interpolation"):
+        left = {p: t for p, r in results.items() if (t := r.traces()[name]) is not None and _fires(t)}
+        left = {p: t for p, t in left.items() if p not in added and not (mosaic and p == 2)}
+        (texture if _is_texture(left, name, examination) else strengths).update(left)
+    if texture:  # what is faint beside a texture is its own
+        for periods in (added, strengths):
+            faint = {p for p in periods if _best(results[p]) > _STRONG}
+            texture |= faint
+            periods -= faint
+    texture -= added | strengths
+    if added:
+        causes.append(Cause("up-sampling", tuple(sorted(added)), f"up-sampling by {_chain(added)} ({_pixels(added)})"))
+    interpolated = {p for p in strengths if not any(p % q == 0 or q % p == 0 for q in added)}
+    if interpolated:
+        text = f"interpolation ({_pixels(interpolated)}): resized, or layers that interpolate"
+        causes.append(Cause("resize", tuple(sorted(interpolated)), text))
+    if texture:
+        causes.append(Cause("texture", tuple(sorted(texture)), f"texture of the picture itself ({_pixels(texture)})"))
+    found = tuple(sorted(added | strengths))
+    if not found:
+        return "none", (), tuple(causes)
+    sure = min(_best(results[p]) for p in found) < _STRONG
+    return ("strong" if sure else "weak"), found, tuple(causes)
+
+
+def _fires(trace: Trace | None) -> bool:
+    return trace is not None and trace.log10_p < _WEAK
+
+
+def _strength(trace: Trace) -> float:
+    """Root mean square of the pattern, in grey levels."""
+    return 0.0 if trace.lines is None else float(np.sqrt((trace.lines.amplitude**2).sum() / 2))
+
+
+def _best(result: PeriodResult) -> float:
+    return min(t.log10_p for t in result.traces().values() if t is not None)
+
+
+def _is_texture(found: Mapping[int, Trace], name: str, examination: Examination) -> bool:
+    """Whether lines of one trace are those of something in the picture: along one axis only, or among others."""
+    if not found:
+        return False
+    strongest = min(found.values(), key=lambda t: t.log10_p)
+    axes = (strongest.log10_p_x, strongest.log10_p_y, strongest.log10_p_diagonal)
+    x, y, rest = (0.0 if v is None else v for v in axes)
+    first, second = min(x, y), max(x, y)
+    if first < _ONE_AXIS and min(second, rest) > _OTHER_AXES * first:
+        return True
+    return examination.is_texture(name, found)
+
+
+def _chain(periods: Iterable[int]) -> str:
+    """The factors of the smallest chain of up-samplings that leaves these periods: 2 x 2 x 2 for 2, 4 and 8."""
+    found = sorted(periods)
+    whole, steps = 1, []
+    for p in found:
+        step = lcm(whole, p) // whole
+        if step > 1:
+            steps.append(str(step))
+            whole *= step
+    return " x ".join(steps)
+
+
+def _pixels(periods: Iterable[int]) -> str:
+    names = [str(p) for p in sorted(periods)]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{'period' if len(names) == 1 else 'periods'} {listed} pixels"

@@ -1,0 +1,196 @@
+"""A second look at a picture in which something was found: is it what else leaves lines at whole periods?
+
+A sensor's colour mosaic and real texture do, and pictures that were interpolated or compressed do faintly when their
+values are rounded. Each has a mark that up-sampling has not. For JPEG's grid see :mod:`evenly.measure.jpeg`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evenly.measure.lines import PlaneSums, chosen, combine
+from evenly.measure.planes import MARGIN, strips
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from evenly.measure.lines import PlaneLines
+    from evenly.measure.planes import Planes
+    from evenly.measure.tapers import Plan
+
+    Grids = Mapping[str, Mapping[int, PlaneLines]]
+    Level = Callable[[NDArray[Any]], NDArray[np.float32]]
+    Pick = Callable[[Planes], Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32] | None]]]
+
+__all__ = ["Examination", "gather", "grid_of"]
+
+_PEAK_SIDE = 2048  # pixels: texture is looked for in the middle of larger pictures
+_BLOCK = 16  # bins whose median is the background of a spectral peak
+_MAIN_LOBE = 2.5  # bins around a line that are its own under a Hann window
+_TEXTURE = 10**2.2  # a peak so far over its background is no noise, nor an edge
+_RIVAL = 0.25  # and counts if it has this part of the power of the lines that were found
+_OFF, _BETTER = 0.15, 15.0  # bins beside a whole period, and the gain in log likelihood, that make a line another's
+_SURE, _ABSENT = -12.0, -1.0  # log10 p along one axis and along all others that no two-dimensional up-sampling leaves
+_LN10 = float(np.log(10.0))
+
+
+def gather(
+    pixels: NDArray[Any], level: Level, layout: Plan, pick: Pick, *, every: bool = True
+) -> dict[str, dict[int, PlaneLines]]:
+    """The lines of some planes of a picture.
+
+    Args:
+        pixels: Shape (H, W) or (H, W, 3).
+        level: From pixels to grey levels.
+        layout: Frequencies and tapers for the picture less its margin.
+        pick: From a strip to its planes by name, each with its weight or ``None``.
+        every: Whether strips hold differences and chroma.
+
+    Returns:
+        By plane, then by the base of the grid of frequencies.
+    """
+    height = pixels.shape[0]
+    sums: dict[str, PlaneSums] = {}
+    for strip in strips(pixels, level, every=every):
+        first, last = max(0, MARGIN - strip.start), min(len(strip.mean), height - MARGIN - strip.start)
+        inside = slice(first, last), slice(MARGIN, -MARGIN)
+        for name, (plane, weight) in pick(strip).items():
+            if name not in sums:
+                sums[name] = PlaneSums(layout, weighted=weight is not None)
+            sums[name].add(strip.start + first - MARGIN, plane[inside], None if weight is None else weight[inside])
+    return {name: s.lines() for name, s in sums.items()}
+
+
+def grid_of(grids: Mapping[int, PlaneLines], period: int) -> PlaneLines | None:
+    """The grid that tests a period; ``None`` if the picture is too small for it."""
+    return next((g for g in grids.values() if period in g.group.periods), None)
+
+
+class Examination:
+    """What more can be asked of a picture; every answer is computed when it is asked for.
+
+    Args:
+        pixels: Shape (H, W) or (H, W, 3).
+        level: From pixels to grey levels.
+        layout: Frequencies and tapers for the picture less its margin.
+        grids: The lines of its planes.
+    """
+
+    def __init__(self, pixels: NDArray[Any], level: Level, layout: Plan, grids: Grids) -> None:
+        self.pixels, self.level, self.layout, self.grids = pixels, level, layout, grids
+
+    def ungained(self, trace: str, period: int) -> float:
+        """log10 p of the mean or chroma lines in the residual itself, not divided by the local strength.
+
+        Division lets a pattern in the strength of skewed details leak into the mean.
+        """
+        names = ("blue", "red") if trace == "chroma" else ("mean",)
+        values = []
+        for name in names:
+            lines = grid_of(self._residuals.get(name, {}), period)
+            if lines is not None:
+                index, at = chosen(lines, period)
+                values.append(combine(lines.log_p[:, at[0], at[1]], index).together)
+        return min(values) / _LN10 if values else 0.0
+
+    @cached_property
+    def _residuals(self) -> Grids:
+        def pick(strip: Planes) -> dict[str, tuple[NDArray[np.float32], None]]:
+            colours = zip(("blue", "red"), strip.chroma, strict=False)
+            return {"mean": (strip.residual, None), **{name: (c.residual, None) for name, c in colours}}
+
+        return gather(self.pixels, self.level, self.layout, pick)
+
+    @cached_property
+    def is_mosaic(self) -> bool:
+        """Whether details of the colours are strongest at different pixels: a Bayer sensor's mosaic (period 2).
+
+        Green is sampled at one half of a checkerboard, red and blue in the other, on opposite rows and columns; there
+        the details are stronger than where they are interpolated. Up-sampling layers treat colours alike.
+        """
+        if self.pixels.ndim != 3:
+            return False
+        signed = []
+        for channel in range(3):
+            part = self.pixels[..., channel]
+            found = gather(part, self.level, self.layout, lambda s: {"variance": (s.variance, None)}, every=False)
+            lines = grid_of(found["variance"], 2)
+            if lines is None:
+                return False
+            half = lines.group.base // 2
+            at = np.array([0, half, half]), np.array([half, 0, half])  # along, down, diagonal
+            certain = lines.log_p[0][at] < -4.6  # p below 1 %
+            signed.append(np.where(certain, np.sign(lines.wave[at].real), 0.0))
+        red, green, blue = signed
+        opposed = green[2] * red[2] < 0 or green[2] * blue[2] < 0
+        return bool(opposed or (red[:2] * blue[:2] < 0).any())
+
+    def is_texture(self, trace: str, periods: Iterable[int]) -> bool:
+        """Whether the strongest line of these periods lies beside its frequency, or stronger ones lie elsewhere."""
+        found = tuple(periods)
+        name = {"mean": "mean", "chroma": "mean"}.get(trace, "variance")
+        beside = [self._is_beside(grid, p) for p in found if (grid := grid_of(self.grids[name], p)) is not None]
+        return any(beside) or self._has_rival(name, found)
+
+    def _is_beside(self, lines: PlaneLines, period: int) -> bool:
+        """The tapers tell frequencies apart that differ by a fraction of a bin: which steering leaves least?"""
+        _, at = chosen(lines, period)
+        strongest = int(np.argmin(lines.log_p[0][at]))
+        group = lines.group
+        y = lines.y[at[0][strongest], at[1][strongest]].astype(np.complex128).reshape(group.tapers, group.tapers)
+        energy = float(np.vdot(y, y).real)
+        if not energy:
+            return False
+        shifts = np.linspace(-1.0, 1.0, 21)  # bins
+        down, along = (
+            tapers @ np.exp(2j * np.pi * np.outer(np.arange(n) / n - 0.5, shifts))
+            for tapers, n in ((group.taper_rows, self.layout.height), (group.taper_columns.T, self.layout.width))
+        )
+        fitted = np.abs(down.conj().T @ y @ along.conj()) ** 2
+        size = (np.abs(down) ** 2).sum(0)[:, None] * (np.abs(along) ** 2).sum(0)[None]
+        rest = 1.0 - np.minimum(fitted / (size * energy), 1.0 - 1e-9)
+        best = np.unravel_index(int(np.argmin(rest)), rest.shape)
+        gain = np.log(rest[len(shifts) // 2, len(shifts) // 2] / rest[best]) * (group.tapers**2 - 1)
+        return bool(np.hypot(shifts[best[0]], shifts[best[1]]) > _OFF and gain > _BETTER)
+
+    def _has_rival(self, name: str, periods: tuple[int, ...]) -> bool:
+        """Whether peaks that are none of the periods' lines come near to those that are."""
+        from scipy.fft import rfft2
+
+        plane = self._middle[name]
+        height, width = plane.shape
+        window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+        power = np.abs(rfft2(plane * window.astype(np.float32))) ** 2
+        _over_background(power)
+        down, along = np.arange(height) / height, np.arange(power.shape[1]) / width
+        own = np.zeros(power.shape, bool)
+        for p in periods:
+            near = [np.abs(f * p - np.rint(f * p)) / p * n <= _MAIN_LOBE for f, n in ((down, height), (along, width))]
+            own |= np.outer(*near)
+        slow = np.outer(np.minimum(down, 1 - down) * height < 4, along * width < 4)
+        lines, others = power[own & ~slow].max(initial=0.0), power[~own & ~slow].max(initial=0.0)
+        return bool(others > max(_TEXTURE, _RIVAL * lines))
+
+    @cached_property
+    def _middle(self) -> dict[str, NDArray[np.float32]]:
+        height, width = (min(n, _PEAK_SIDE) for n in self.pixels.shape[:2])
+        top, left = (self.pixels.shape[0] - height) // 2, (self.pixels.shape[1] - width) // 2
+        part = self.pixels[top : top + height, left : left + width]
+        found = [(s.mean, s.variance) for s in strips(part, self.level, every=False)]
+        return {
+            name: np.concatenate(planes)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+            for name, planes in zip(("mean", "variance"), zip(*found, strict=True), strict=True)
+        }
+
+
+def _over_background(power: NDArray[np.float32]) -> None:
+    """Divide a power spectrum, in place, by the mean that the median of every block of bins stands for."""
+    for rows in np.array_split(np.arange(power.shape[0]), max(1, power.shape[0] // _BLOCK)):
+        for columns in np.array_split(np.arange(power.shape[1]), max(1, power.shape[1] // _BLOCK)):
+            block = power[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            block *= np.log(2) / (np.median(block) + 1e-6)
