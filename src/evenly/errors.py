@@ -11,6 +11,9 @@
     │   ├── UntrustedError     reading it could execute code or leave its folder; refused
     │   └── ExportError        torch.export could not trace the module
     ├── WeightsError           weights are missing, do not fit, or are not finite
+    ├── SignalError            a picture or recording cannot be read
+    │   ├── UnreadableError    missing, damaged, or of no known format
+    │   └── TooLargeError      larger than what is read; refused before it takes memory
     ├── ParameterError         an argument of a theory function is out of range
     ├── MissingDependencyError an extra (torch, onnx) is not installed
     └── OutputError            a result cannot be written
@@ -30,6 +33,9 @@ __all__ = [
     "OutputError",
     "ParameterError",
     "SettingsError",
+    "SignalError",
+    "TooLargeError",
+    "UnreadableError",
     "UntrustedError",
     "UsageError",
     "WeightsError",
@@ -70,6 +76,18 @@ class ExportError(ModelError):
 
 class WeightsError(EvenlyError):
     """Weights are missing, do not fit, or are not finite."""
+
+
+class SignalError(EvenlyError):
+    """A picture or recording cannot be read."""
+
+
+class UnreadableError(SignalError):
+    """The picture or recording is missing, damaged, or of no known format."""
+
+
+class TooLargeError(SignalError):
+    """The picture or recording is larger than what is read."""
 
 
 class ParameterError(EvenlyError, ValueError):
