@@ -1,4 +1,4 @@
-"""Build the example networks: weights from fixed seeds, three of them as ONNX files.
+"""Build the example networks, three of them as ONNX files, and pictures that two of them make; from fixed seeds.
 
     python examples/build.py [--out examples/out]
 
@@ -30,11 +30,12 @@ EXPORTED = ("dcgan_generator", "cyclegan_generator", "strided_discriminator")
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=HERE / "out", help="folder of the ONNX files")
+    parser.add_argument("--out", type=Path, default=HERE / "out", help="folder of the files")
     out: Path = parser.parse_args(argv).out
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     import networks
+    import pictures
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -47,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
                 export(network, path)
                 line += f", {path} ({path.stat().st_size / 1e6:.1f} MB)"
             print(line)
+        pictures.make(out / "pictures")
+        print(f"pictures of untrained generators: {out / 'pictures'}")
     except OSError as error:
         reason = error.strerror or str(error)
         print(f"error: {out}: {reason}; give a folder that can be written with --out", file=sys.stderr)

@@ -40,9 +40,9 @@ def built(tmp_path_factory):
     return out
 
 
-def test_three_small_files_and_nothing_else(built):
-    assert sorted(p.name for p in built.iterdir()) == sorted(f"{name}.onnx" for name in EXPORTED)
-    for path in built.iterdir():
+def test_three_small_files_and_some_pictures(built):
+    assert sorted(p.name for p in built.iterdir()) == sorted([*(f"{name}.onnx" for name in EXPORTED), "pictures"])
+    for path in built.glob("*.onnx"):
         assert path.stat().st_size < 5_000_000
         assert str(EXAMPLES).encode() not in path.read_bytes(), "the file tells where it was built"
 
@@ -50,9 +50,10 @@ def test_three_small_files_and_nothing_else(built):
 @pytest.mark.slow
 def test_the_same_bytes_again(built, tmp_path):
     assert build(tmp_path / "new" / "folder").returncode == 0
-    for name in EXPORTED:
-        path = tmp_path / "new" / "folder" / f"{name}.onnx"
-        assert path.read_bytes() == (built / path.name).read_bytes()
+    there = [p.relative_to(built) for p in built.rglob("*") if p.is_file()]
+    assert len(there) == 3 + 24
+    for name in there:
+        assert (tmp_path / "new" / "folder" / name).read_bytes() == (built / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", EXPORTED)

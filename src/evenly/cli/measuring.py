@@ -160,7 +160,8 @@ def measured(
     with _progress("to compare with") as progress:
         other = measure_set([against], progress=progress, **where)
     _expect_some(other, against)
-    return Measured(target, kind, state.result(origin), other.result(origin), against, compare(state, other))
+    comparison = compare(state, other) if state.count and other.count else None
+    return Measured(target, kind, state.result(origin), other.result(origin), against, comparison)
 
 
 def _expect_some(state: SetState, target: str) -> None:

@@ -84,9 +84,10 @@ class Writer:
         else:
             _files(paper, ranked, self._added, result, unit)
             _set(paper, result.set, result.kind)
-            if result.against is not None and result.comparison is not None:
-                name = result.against_target or "the second set"
+            name = result.against_target or "the second set"
+            if result.against is not None:
                 _against(paper, result.against, name, unit)
+            if result.comparison is not None:
                 _comparison(paper, result.comparison, result.target, name, unit)
         yield paper.text()
 
@@ -122,7 +123,7 @@ def _one(paper: Paper, item: Measurement | AudioMeasurement, kind: str) -> None:
     else:
         paper.line(f"The {_NOUNS[kind]} is too small to test any period.", style="yellow")
     for cause in item.causes:
-        paper.line(f"likely cause: {clean(cause.text)} ({periods(cause.periods, unit)})", indent=2)
+        paper.line(f"likely cause: {clean(cause.text)}", indent=2)
     paper.title("Periods")
     if isinstance(item, Measurement):
         paper.add(_pictures(item.periods), indent=2)
@@ -236,8 +237,9 @@ def _against(paper: Paper, found: SetMeasurement, name: str, unit: str) -> None:
     paper.title(f"Against {clean(name)}")
     failed = f", {found.failed_count} could not be" if found.failed_count else ""
     paper.line(f"{count(found.count, 'picture')} measured{failed}", indent=2)
-    paper.line(judged(found, unit) + ".", indent=2)
-    _tally(paper, found)
+    if found.count:
+        paper.line(judged(found, unit) + ".", indent=2)
+        _tally(paper, found)
 
 
 def _comparison(paper: Paper, comparison: Comparison, first: str, second: str, unit: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evenly.measure.result import TRACES
-from evenly.report.measured_words import evidence, judged, percent, periods, size, testable, where
+from evenly.report.measured_words import evidence, judged, percent, size, testable, where
 from evenly.report.notebook import escaped, table
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def to_html(measurement: Measurement) -> str:
     """The verdict, the likely causes, and every period, as one ``div``."""
     record = measurement.to_dict()
     verdict = judged(measurement, "px") if testable(record) else "Too small to test any period"
-    causes = [f"likely cause: {c.text} ({periods(c.periods, 'px')})" for c in measurement.causes]
+    causes = [f"likely cause: {c.text}" for c in measurement.causes]
     found = [f"{p} px: {where(measurement.periods[p])}" for p in measurement.found]
     rows = []
     for period, result in measurement.periods.items():
