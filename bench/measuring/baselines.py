@@ -12,7 +12,8 @@ periods.
 * ``DCT``: Frank et al. 2020, "Leveraging frequency analysis for deep fake image recognition": log magnitude of the
   cosine transform.
 * ``cross-difference``: Bammey 2023, "Synthbuster": Fourier magnitude of
-  ``|x(i, j) + x(i+1, j+1) - x(i+1, j) - x(i, j+1)|``.
+  ``|x(i, j) + x(i+1, j+1) - x(i+1, j) - x(i, j+1)|``. Each value sees all four phases of period 2, so that strengths
+  that alternate escape it.
 * ``azimuthal``: Durall, Keuper, Keuper 2020, "Watch your up-convolution": power spectrum averaged over angles, the
   rings at radius ``a/p``.
 """

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from evenly.nn import BalancedConvTranspose2d, FIRUpsample2d, ResizeConv2d, SubpixelConv2d
-from measuring.photographs import Bytes, crops, to_bytes
+from measuring.photographs import Bytes, Floats, crop, crops, to_bytes
 
 CHANNELS = 12
 MARGIN = 12  # pixels cut off every side at least: what zeros around the input leave there is no periodic trace
 SIZES = (28, 32, 64, 256)
+INPUT = 160  # pixels; what the largest picture needs at depth one
 Layer = Callable[[int, int], nn.Module]
 
 
@@ -98,13 +99,20 @@ def _picture(out: Tensor, size: int, rng: np.random.Generator) -> Bytes:
     return to_bytes(127.5 + 127.5 * np.tanh(values / 2))
 
 
+@cache
+def _inputs(photo: str, count: int, seed: int) -> tuple[Floats, ...]:
+    """Pictures that the inputs are cut from; the same for all networks."""
+    return tuple(crops(photo, INPUT, count, seed))
+
+
 def generated(name: str, depth: int, size: int, photo: str, count: int, seed: int) -> Iterator[Bytes]:
     """Pictures made from one photograph."""
     family = families()[name]
     torch.manual_seed(crc32(f"{name} {depth} {size} {photo} {seed}".encode()))
     rng = np.random.default_rng((seed, size, depth))
     small = -(-(size + 2 * MARGIN + 8) // family.stride**depth) + 6
-    for image in crops(photo, small, count, seed):
+    for whole in _inputs(photo, count, seed):
+        image = crop(whole, small, rng)
         colour = image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
         x = torch.from_numpy(colour / np.float32(127.5) - 1).permute(2, 0, 1)[None]
         yield _picture(network(family, depth)(x), size, rng)

@@ -50,7 +50,7 @@ class Scale:
     generated: int
 
 
-SCALES = {"small": Scale(8, 6, 1, 36, 1), "full": Scale(100, 24, 6, 216, 1)}
+SCALES = {"small": Scale(8, 6, 1, 36, 1), "full": Scale(80, 24, 4, 216, 2)}
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _generators(job: Job) -> Iterator[Picture]:
     family = families()[job.name]
     for depth in family.depths:
         for size in SIZES:
-            for photo in photographs.fitting(size):
+            for photo in photographs.photographs():
                 for image in generated(job.name, depth, size, photo, job.scale.generated, SEED + 4):
                     yield {"photo": photo, "family": job.name, "depth": depth, "size": size}, image, (2, 3, 4)
 
