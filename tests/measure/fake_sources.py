@@ -41,6 +41,8 @@ def measure_fake(source: FakeSource, periods: tuple[int, ...]) -> Measurement:
             os.kill(os.getpid(), signal.SIGKILL)
     if "broken" in name:
         raise FormatError(f"{name}: truncated\nafter 3 bytes")
+    if "missing" in name:
+        raise FileNotFoundError(2, "No such file or directory", name)
     if "odd" in name:
         raise ZeroDivisionError("division by zero")
     if "slow" in name:

@@ -43,7 +43,9 @@ def expected(sources) -> SetState:
         try:
             state.add(measure_fake(source, PERIODS))
         except EvenlyError as error:
-            state.fail(Failure(source.name, " ".join(str(error).split())))
+            state.fail(Failure(source.name, " ".join(str(error).split()).removeprefix(f"{source.name}: ")))
+        except FileNotFoundError:
+            state.fail(Failure(source.name, "cannot be read: No such file or directory"))
         except ZeroDivisionError as error:
             state.fail(Failure(source.name, f"unexpected ZeroDivisionError: {error}"))
     return state
@@ -85,13 +87,14 @@ def wait_for(condition, seconds=30.0):
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_the_result_is_that_of_one_by_one(tmp_path, jobs):
-    sources = fakes(40, {3: "broken", 11: "odd"})
+    sources = fakes(40, {3: "broken", 8: "missing", 11: "odd"})
     seen, reports = [], []
     rows = tmp_path / "rows.parquet"
     state = run(sources, jobs=jobs, rows=rows, emit=seen.append, progress=reports.append)
     assert state == expected(sources)
     assert [f.reason for f in state.failed] == [
-        "0003-broken: truncated after 3 bytes",
+        "truncated after 3 bytes",
+        "cannot be read: No such file or directory",
         "unexpected ZeroDivisionError: division by zero",
     ]
     assert [form["path"] for form in seen] == [s.name for s in sources]
@@ -99,10 +102,10 @@ def test_the_result_is_that_of_one_by_one(tmp_path, jobs):
     assert [row["path"] for row in table] == [s.name for s in sources]
     assert list(table[0]) == list(columns(PERIODS))
     assert table[5] == dict.fromkeys(columns(PERIODS)) | flat(measure_fake(sources[5], PERIODS))
-    assert table[3]["error"] == "0003-broken: truncated after 3 bytes"
+    assert table[3]["error"] == "truncated after 3 bytes"
     assert not journal_of(rows).exists()
     assert os.listdir(tmp_path) == ["rows.parquet"]
-    assert [reports[-1].done, reports[-1].failed, reports[-1].total] == [40, 2, 40]
+    assert [reports[-1].done, reports[-1].failed, reports[-1].total] == [40, 3, 40]
     assert reports[-1].rate > 0
     assert [r.done for r in reports] == sorted(r.done for r in reports)
 

@@ -60,7 +60,9 @@ def measure_source(source: Source, periods: tuple[int, ...]) -> Measurement:
     from evenly.measure.files import read_picture
     from evenly.measure.image import measure_image
 
-    picture = read_picture(source.open(), name=source.name)
+    content = source.open()
+    with contextlib.nullcontext(content) if isinstance(content, bytes) else content as opened:
+        picture = read_picture(opened, name=source.name)
     return measure_image(picture.pixels, periods, path=source.name, encoding=picture.encoding)
 
 

@@ -102,15 +102,17 @@ class Work:
             return self.each(source, self.periods)
         except EvenlyError as error:
             return failure(source, str(error))
+        except OSError as error:
+            return failure(source, f"cannot be read: {error.strerror or error}")
         except Exception as error:  # a broken file must not end the job, whatever the decoder does with it
             return failure(source, f"unexpected {type(error).__name__}: {error}")
 
 
 def failure(source: Source, reason: str) -> Failure:
-    """Of one line."""
+    """Of one line, which does not say the name again."""
     from evenly.measure.result import Failure
 
-    return Failure(source.name, " ".join(reason.split()))
+    return Failure(source.name, " ".join(reason.removeprefix(f"{source.name}: ").split()))
 
 
 class Workers(Protocol):
