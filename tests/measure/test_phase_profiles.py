@@ -197,7 +197,7 @@ def test_constants_have_no_effect_and_patterns_without_noise_have_nothing_else()
     effect = measure_phases(clean, [2])[2]
     assert effect.ratio == inf or effect.ratio > 1e12
     assert effect.fraction == pytest.approx(1)
-    assert effect.p == 0.001
+    assert effect.p <= 0.005  # one of 2^11 draws of shifts along the axis gives as much
     assert PhaseEffect(2, 9, inf, 0.01).to_dict()["ratio"] is None
     assert PhaseEffect(2, 9, inf, 0.01).db is None
 

@@ -59,7 +59,7 @@ DRAWS = 999
 LEAST_PERIODS = 3
 """Whole periods per axis that a map must have without its margin."""
 _SMALLEST_P = 0.01
-_CHANNELS = 32
+_CHANNELS = 16
 _CHUNK = 1 << 20
 _CONSTANT = 1e-5  # of the root mean square: below it, a pattern without noise is the order of additions
 
@@ -209,7 +209,7 @@ def fold(maps: Maps, period: int, margin: int | None = None) -> tuple[Maps, Maps
 class PhaseState:
     """Sums over samples at one period: no maps are kept, and of profiles only their new lines.
 
-    The test needs every sample's lines; of more than 32 channels it keeps 32 sums with random signs, which
+    The test needs every sample's lines; of more than 16 channels it keeps 16 sums with random signs, which
     leaves it exact and its statistic's expectation what it was. The effect counts all channels.
 
     Args:
@@ -223,7 +223,7 @@ class PhaseState:
         self.margin = margin
         self.samples = 0
         self._seed = seed
-        self._kept: list[NDArray[np.complex128]] = []
+        self._kept: list[NDArray[np.complex64]] = []
         self._sum: Any = 0.0
         self._power = self._within = self._independent = self._scale = 0.0
         self._rounding = 0.0
@@ -257,7 +257,7 @@ class PhaseState:
         # noise of one map's lines: weight.sum() of the p^d lines of its profile
         self._independent += float(independent * within.sum()) * weight.sum() / self.period**self._axes
         self._rounding = max(self._rounding, eps if rounding is None else rounding)
-        self._kept.append(self._sketch(lines))
+        self._kept.append(self._sketch(lines).astype(np.complex64))
         return True
 
     def _sketch(self, lines: NDArray[np.complex128]) -> NDArray[np.complex128]:
@@ -288,7 +288,8 @@ class PhaseState:
             return PhaseEffect(self.period, n, ratio, None, note)
         index, _ = new_lines(self.period, self._axes)
         rng = np.random.default_rng([self._seed, self.period])
-        p = shift_test(np.concatenate(self._kept), index, self.period, draws=draws, rng=rng)
+        kept = np.concatenate(self._kept).astype(np.complex128)
+        p = shift_test(kept, index, self.period, draws=draws, rng=rng)
         return PhaseEffect(self.period, n, ratio, p)
 
 
@@ -309,39 +310,34 @@ def shift_test(
         draws: Random shifts, if all ``period^(axes (samples - 1))`` of them are more than that.
         rng: Where they are drawn.
     """
-    axes = index.shape[1]
-    turn = np.exp(2j * np.pi * np.arange(period) / period)
+    samples, cells = len(lines), period ** index.shape[1]
+    places = np.stack(np.unravel_index(np.arange(cells), (period,) * index.shape[1]), 1)
+    turns = 2j * np.pi / period
 
-    def power(shifts: NDArray[np.int64]) -> NDArray[np.float64]:  # (draws, samples, axes)
+    def power(shifts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The statistic of shifts, given as numbers of places in the cell, (draws, samples)."""
         total = np.zeros(len(shifts))
-        for a, column in zip(index, np.moveaxis(lines, 2, 0), strict=True):
-            total += (np.abs(turn[shifts @ a % period] @ column) ** 2).sum(1)
+        for a, line in zip(index, np.moveaxis(lines, 2, 0), strict=True):
+            total += (np.abs(np.exp(turns * (places @ a % period))[shifts] @ line) ** 2).sum(1)
         return total
 
-    samples = len(lines)
-    least = power(np.zeros((1, samples, axes), np.int64))[0] * (1 - 1e-9)
-    exact = period ** (axes * (samples - 1)) <= draws  # with the first sample in its place
-    every = _all_shifts(period, samples, axes) if exact else _random_shifts(period, samples, axes, draws, rng)
+    least = power(np.zeros((1, samples), np.int64))[0] * (1 - 1e-9)
+    exact = cells ** (samples - 1) <= draws  # with the first sample in its place
     count = total = 0
-    for shifts in every:
+    for shifts in _all_shifts(cells, samples) if exact else _random_shifts(cells, samples, draws, rng):
         count += int((power(shifts) >= least).sum())
         total += len(shifts)
     return count / total if exact else (1 + count) / (1 + total)
 
 
-def _all_shifts(period: int, samples: int, axes: int) -> Iterator[NDArray[np.int64]]:
-    moved = np.array(list(product(range(period), repeat=axes * (samples - 1))), np.int64)
-    shifts = np.zeros((len(moved), samples, axes), np.int64)
-    shifts[:, 1:] = moved.reshape(len(moved), samples - 1, axes)
-    yield shifts
+def _all_shifts(cells: int, samples: int) -> Iterator[NDArray[np.int64]]:
+    yield np.array([(0, *s) for s in product(range(cells), repeat=samples - 1)], np.int64)
 
 
-def _random_shifts(
-    period: int, samples: int, axes: int, draws: int, rng: np.random.Generator
-) -> Iterator[NDArray[np.int64]]:
+def _random_shifts(cells: int, samples: int, draws: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     step = max(_CHUNK // samples, 1)
     for start in range(0, draws, step):
-        yield rng.integers(0, period, (min(step, draws - start), samples, axes))
+        yield rng.integers(0, cells, (min(step, draws - start), samples))
 
 
 def measure_phases(
