@@ -123,6 +123,10 @@ def _is_partial(tone: Tone, rate: float, spectrum: NDArray[np.float64], known: l
         around = np.concatenate([spectrum[at - 7 : at - 3], spectrum[at + 4 : at + 8]])
         return bool(spectrum[at - 1 : at + 2].max() > 10 ** (_PARTIAL_DB / 10) * np.median(around))
 
-    return any(
-        stands_out(tone.frequency_hz * (m - 1) / m) and stands_out(tone.frequency_hz * (m + 1) / m) for m in _PARTIALS
-    )
+    def beside(m: int) -> tuple[float, float]:
+        """The partials next to the m-th; below half the rate there may be none above it."""
+        base = tone.frequency_hz / m
+        above = (m + 1) * base
+        return (m - 1) * base, above if above < rate / 2 else (m - 2) * base
+
+    return any(all(stands_out(f) for f in beside(m)) for m in _PARTIALS)
