@@ -9,10 +9,10 @@ import numpy as np
 
 from evenly.errors import UsageError
 from evenly.measure.examine import Examination, gather, grid_of
-from evenly.measure.jpeg import without_grid
+from evenly.measure.jpeg import JPEG_PERIODS, find_grid, without_grid
 from evenly.measure.levels import grey_levels
 from evenly.measure.lines import chosen, combine
-from evenly.measure.planes import MARGIN
+from evenly.measure.planes import LUMA, MARGIN
 from evenly.measure.probability import cauchy
 from evenly.measure.result import PERIODS, Lines, Measurement, PeriodResult, Trace
 from evenly.measure.tapers import plan
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from evenly.measure.examine import Level
     from evenly.measure.files import Encoding
     from evenly.measure.lines import PlaneLines
     from evenly.measure.planes import Planes
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["measure_image"]
 
 _LEAST_SIDE = 24  # pixels: below, no period has the three tapers per axis that a test needs
+_BLOCKS_SIDE = 512  # pixels: JPEG's blocks are looked for in the middle of larger pictures
+_LIKELY_GRID = -2.0  # log10 p from which a grid is looked for
 _NEIGHBOURS = 24  # frequencies whose backgrounds a line's power is compared with
 _LN10 = float(np.log(10.0))
 
@@ -71,13 +74,30 @@ def measure_image(
         layout = plan(height - 2 * MARGIN, width - 2 * MARGIN, tuple(sorted({*wanted, *PERIODS})))
         power = _Power()
         raw = gather(pixels, level, layout, power.planes)
-        grids, has_grid = without_grid(raw, MARGIN, known=encoding is not None and encoding.format == "JPEG")
-        results = {p: _period(p, grids, power.mean) for p in wanted}
-        before = {p: _period(p, raw, power.mean) for p in wanted} if has_grid else results
+        before = {p: _period(p, raw, power.mean) for p in wanted}
+        grids, results = raw, before
+        origin = _jpeg_origin(pixels, level, before, encoding)
+        if origin is not None:
+            grids = without_grid(raw, [start - MARGIN for start in origin])
+            results = {p: _period(p, grids, power.mean) for p in wanted}
         verdict, found, causes = judge(results, before, Examination(pixels, level, layout, grids), encoding)
     return Measurement(
         path, width, height, verdict, found, causes, results, notes, np.asarray(pixels) if keep else None
     )
+
+
+def _jpeg_origin(
+    pixels: NDArray[Any], level: Level, results: Mapping[int, PeriodResult], encoding: Encoding | None
+) -> tuple[int, int] | None:
+    """Where JPEG's blocks start, if the picture is stored so, or if what they leave was found."""
+    if encoding is not None and encoding.format == "JPEG":
+        return 0, 0
+    traces = [t for p in JPEG_PERIODS if p in results for t in (results[p].variance, results[p].interpolation)]
+    if min((t.log10_p for t in traces if t is not None), default=0.0) > _LIKELY_GRID:
+        return None
+    start = [max(0, (n - _BLOCKS_SIDE) // 16 * 8) for n in pixels.shape[:2]]  # a multiple of 8
+    grey = level(pixels[start[0] : start[0] + _BLOCKS_SIDE, start[1] : start[1] + _BLOCKS_SIDE])
+    return find_grid(grey if grey.ndim == 2 else grey @ LUMA)
 
 
 class _Power:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MARGIN", "Boxes", "Colour", "Planes", "strips"]
+__all__ = ["LUMA", "MARGIN", "Boxes", "Colour", "Planes", "strips"]
 
 MARGIN = 1  # pixels along every border that are not tested
 _HALO = 12  # pixels around a strip that its planes depend on: 1 for the residual, then the boxes
 _STRIP = 64  # rows at a time: some planes of 64 x 1024 single-precision numbers fit a second-level cache
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, which JPEG uses: other weights let chroma's grid in
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue by BT.601, as in JPEG: others let in the grid of colours that it stores coarser."""
 _BLUE = np.array([-0.168736, -0.331264, 0.5], np.float32)
 _RED = np.array([0.5, -0.418688, -0.081312], np.float32)
 
@@ -100,7 +101,7 @@ def _mirrored(index: NDArray[np.int64], size: int) -> NDArray[np.int64]:
 
 def _planes(block: NDArray[np.float32], start: int, boxes: Boxes, every: bool) -> Planes:
     shape = block.shape[0] - 2 * _HALO, block.shape[1]
-    luma = _widened(block if block.ndim == 2 else block @ _LUMA)
+    luma = _widened(block if block.ndim == 2 else block @ LUMA)
     r = _residual(luma)
     mean, weight = _normalised(r, boxes.gain, shape)
     strength = np.abs(r)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evenly.measure.jpeg import JPEG_PERIODS
 from evenly.measure.result import TRACES, Cause
 
 if TYPE_CHECKING:
@@ -20,12 +21,11 @@ __all__ = ["judge"]
 
 _WEAK, _STRONG = -4.0, -8.0  # log10 p of one trace at one period; some 28 are tested in a picture
 _FAINT = 0.1  # grey levels (rms) that rounding an interpolated picture can leave as a pattern of its own
-_COMPRESSED = 0.25  # the same for a compressed one
+_COMPRESSED = {2: 0.06, 4: 0.12, 8: 0.25}  # the same of JPEG's blocks
 _ONE_AXIS, _OTHER_AXES = (
     -12.0,
     0.1,
 )  # log10 p along one axis, and the share of it that others reach if both are up-sampled
-_JPEG_PERIODS = (2, 4, 8)
 
 
 def judge(
@@ -49,7 +49,7 @@ def judge(
     mosaic = any(2 in periods for periods in seen.values()) and examination.is_mosaic
     processed = set(seen["variance"]) | set(seen["interpolation"])
     causes: list[Cause] = []
-    grid = [p for p in processed if before is not results and p in _JPEG_PERIODS]
+    grid = [p for p in processed if before is not results and p in JPEG_PERIODS]
     if grid:
         causes.append(Cause("jpeg-grid", tuple(sorted(grid)), f"JPEG's grid ({_pixels(grid)})"))
     if mosaic:
@@ -68,7 +68,8 @@ def judge(
         for p in seen[name]:
             trace = results[p].traces()[name]
             assert trace is not None
-            floor = _COMPRESSED if compressed else _FAINT if p in processed or name == "chroma" else 0.0
+            floor = _FAINT if p in processed or name == "chroma" else 0.0
+            floor = _COMPRESSED.get(p, floor) if compressed else floor
             if not floor or (_strength(trace) >= floor and examination.ungained(name, p) < _WEAK):
                 left[p] = trace  # else rounding, or the strength of details, left it
         (texture if _is_texture(left, name, examination) else added).update(left)
