@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import textwrap
 import time
 from pathlib import Path
@@ -130,6 +131,32 @@ def test_what_listing_could_not_open_is_a_failure(monkeypatch):
     monkeypatch.setattr(engine, "_sources", lambda _: iter([*fakes(2), Failure("folder", "no permission")]))
     state = run(["folder"])
     assert (state.count, state.failed) == (2, [Failure("folder", "no permission")])
+
+
+def test_files_of_folders_and_shards(tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for n in range(5):
+        pixels = rng.integers(0, 256, (40 + n, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{n}.png")
+    whole = (folder / "1.png").read_bytes()
+    (folder / "torn.png").write_bytes(whole[: len(whole) // 2])
+    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+        shard.add(folder, "inside")
+    targets = [folder, tmp_path / "shard.tar"]
+    seen: list[dict] = []
+    state = measure_set(targets, jobs=2, emit=seen.append)
+    assert (state.count, state.failed_count) == (10, 2)
+    assert state == measure_set(targets)
+    once = measure_set([folder])
+    failures = SetState(state.failed).to_dict()["failed"]
+    assert [reason for _, reason in failures] == [once.failed[0].reason] * 2
+    assert (once + once).to_dict()["periods"] == state.to_dict()["periods"]
+    assert ["error" in form for form in seen] == [*[False] * 5, True] * 2
 
 
 # ----------------------------------------------------------------------------------------------------------- deaths

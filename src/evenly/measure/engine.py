@@ -57,12 +57,9 @@ class Progress:
 
 def measure_source(source: Source, periods: tuple[int, ...]) -> Measurement:
     """Read and measure one picture."""
-    from evenly.measure.files import read_picture
     from evenly.measure.image import measure_image
 
-    content = source.open()
-    with contextlib.nullcontext(content) if isinstance(content, bytes) else content as opened:
-        picture = read_picture(opened, name=source.name)
+    picture = source.read_picture()
     return measure_image(picture.pixels, periods, path=source.name, encoding=picture.encoding)
 
 
@@ -251,6 +248,7 @@ class _Job:
         return Outcome(state, records, 0.0)
 
     def _finish(self, task: Task, outcome: Outcome) -> None:
+        self.tries.pop(task.first, None)
         count = len(task.sources)
         if self.journal is not None:
             self.journal.add(Batch(task.first, count, task.chain, outcome.state, outcome.records))
