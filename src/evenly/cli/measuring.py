@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evenly.cli.writing import CLEAN, ERROR, FINDINGS
 from evenly.errors import EvenlyError, UsageError
+from evenly.measure.result import TRACES
 from evenly.report import Measured
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from evenly.report import MeasuredReporter
 
 __all__ = ["Watch", "measured", "show_failures"]
-
-_JUDGED = ("mean", "variance", "interpolation")  # colours are reported, no verdict is about them
-_SOUND_LEVELS = ("tone_db",)
 
 
 class Watch:
@@ -50,8 +48,7 @@ class Watch:
         self.verdicts[record["verdict"]] += 1
         for period in record["found"]:
             levels = record["periods"][str(period)] or {}
-            names = (*(f"{name}_db" for name in _JUDGED), *_SOUND_LEVELS)
-            self._hear(levels.get(name) for name in names)
+            self._hear(levels.get(name) for name in (*(f"{trace}_db" for trace in TRACES), "tone_db"))
 
     def _hear(self, levels: Iterator[float | None]) -> None:
         there = [db for db in levels if db is not None]
@@ -71,8 +68,7 @@ class Watch:
             if result.comparison is not None:
                 self.loudest = None
                 for period in result.comparison.found:
-                    traces = result.comparison.periods[period]
-                    self._hear(t.db for name in _JUDGED if (t := traces[name]) is not None)
+                    self._hear(t.db for t in result.comparison.periods[period].values() if t is not None)
             else:
                 self._hear(_levels(result.set))
             return FINDINGS if self.loudest is not None and self.loudest > fail_over else CLEAN
@@ -100,7 +96,7 @@ def _levels(measured: SetMeasurement) -> Iterator[float | None]:
     for period in measured.found:
         result: PeriodResult | None = measured.periods.get(period)
         if result is not None:
-            yield from (t.db for name in _JUDGED if (t := result.traces()[name]) is not None)
+            yield from (t.db for t in result.traces().values() if t is not None)
 
 
 def show_failures(result: Measured) -> None:
@@ -196,10 +192,11 @@ def _picture(source: Source, target: str, watch: Watch, periods: tuple[int, ...]
     return Measured(target, "image", state.result(origin), only=item if state.count else None)  # type: ignore[arg-type]
 
 
-def _failure(source: Source, error: Exception) -> Failure:
+def _failure(source: Source | Failure, error: Exception) -> Failure:
     from evenly.measure.result import Failure
 
-    return Failure(source.name, " ".join(str(error).split()))
+    name = source.path if isinstance(source, Failure) else source.name
+    return Failure(name, " ".join(str(error).split()))
 
 
 def _recordings(paths: Sequence[str], target: str, watch: Watch, strides: tuple[int, ...] | None) -> Measured:

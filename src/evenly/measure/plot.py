@@ -108,7 +108,7 @@ def spectrum(plane: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
             tile = plane[top : top + height, left : left + width]
             total += np.abs(np.fft.fft2(window * (tile - tile.mean()), (BINS, BINS))) ** 2
     power = 10 * np.log10(np.maximum(total, 1e-9))
-    around = max(15, 8 * BINS // min(height, width) + 1)  # bins: more where a small picture blurs its lines
+    around = min(max(15, 8 * BINS // min(height, width) + 1), 41)  # bins: more where a small picture blurs its lines
     return np.asarray(power - median_filter(power, around, mode="wrap"))
 
 
@@ -133,12 +133,14 @@ def fold(plane: NDArray[np.floating[Any]], weight: NDArray[np.floating[Any]], pe
     Returns:
         Shape (period, period), in grey levels, beginning at the first pixel.
     """
-    height, width = (n // period * period for n in plane.shape)
-    sums = (
-        x[:height, :width].reshape(height // period, period, width // period, period).sum((0, 2), np.float64)
-        for x in (plane, weight)
-    )
-    cell = np.fft.fft2(np.divide(*sums))
+    room = [(0, -n % period) for n in plane.shape]
+    sums = []
+    for x in (plane, weight):
+        whole = np.pad(x, room)
+        rows, columns = (n // period for n in whole.shape)
+        sums.append(whole.reshape(rows, period, columns, period).sum((0, 2), np.float64))
+    total, weights = sums
+    cell = np.fft.fft2(total / np.maximum(weights, 1e-9))  # phases that a tiny picture does not have are 0
     cosine = np.cos(np.pi * np.arange(period) / period) ** 2
     gain = 1 - np.outer(cosine, cosine)
     gain[0, 0] = 1.0

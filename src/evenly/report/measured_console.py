@@ -104,8 +104,8 @@ def page(item: Measurement | AudioMeasurement, view: View) -> str:
 
 
 def _evidence(record: Mapping[str, Any]) -> float:
-    """How much a file shows, for ranking: ``-log10`` of its smallest p-value of up-sampling."""
-    names = ("mean_log10_p", "variance_log10_p", "interpolation_log10_p", "tone_log10_p")
+    """How much a file shows, for ranking: ``-log10`` of its smallest p-value."""
+    names = (*(f"{trace}_log10_p" for trace in TRACES), "tone_log10_p")
     there = (value for r in record["periods"].values() for n in names if (value := (r or {}).get(n)) is not None)
     return -min(there, default=0.0)
 

@@ -43,7 +43,8 @@ class Writer:
         self._early = []
 
     def _add(self, record: Mapping[str, Any]) -> None:
-        row = flat(record) | {name: record.get(name) for name in ("rate_hz", "seconds", "channels")}
+        there = {period: values for period, values in record.get("periods", {}).items() if values}
+        row = flat({**record, "periods": there}) | {name: record.get(name) for name in ("rate_hz", "seconds", "channels")}
         self._rows.add(_line(row.get(name) for name in self._columns))
 
     def parts(self, result: Measured) -> Iterator[str]:
@@ -70,5 +71,5 @@ def _columns(record: Mapping[str, Any]) -> list[str]:
 
 def _line(values: Iterable[Any]) -> str:
     sink = io.StringIO()
-    csv.writer(sink, lineterminator="").writerow(values)
-    return sink.getvalue()
+    csv.writer(sink, lineterminator="\r\n").writerow(values)  # so that both signs are quoted inside fields
+    return sink.getvalue().removesuffix("\r\n")
