@@ -27,7 +27,7 @@ def read_npy(given: Input) -> Picture:
     if there < needed:
         raise given.broken(f"an array of shape {shape} that needs {needed} bytes and has {there}")
     pixels = np.empty(math.prod(shape), dtype)
-    given.file.readinto(memoryview(pixels).cast("B"))  # type: ignore[attr-defined]
+    given.fill(pixels)
     pixels = pixels.reshape(shape[::-1]).T if fortran else pixels.reshape(shape)
     channels = 1 if len(shape) == 2 else shape[2]
     notes: list[str] = []
@@ -53,7 +53,7 @@ def read_pnm(given: Input) -> Picture:
         raise given.broken(f"{width} x {height} pixels do not fit into {given.size} bytes")
     pixels = np.empty(shape, dtype)
     given.file.seek(header.end())
-    given.file.readinto(memoryview(pixels.reshape(-1)).cast("B"))  # type: ignore[attr-defined]
+    given.fill(pixels)
     notes = () if most in (255, 65535) else (f"its largest value is {most}",)
     return Picture(
         as_grey_or_rgb(given, pixels), Encoding("PPM", 8 * dtype.itemsize, _MODES[channels], False, False, notes)

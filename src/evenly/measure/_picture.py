@@ -94,6 +94,15 @@ class Input:
             raise UnreadableError(f"{self.name}: ends after {len(content)} of {self.size} bytes; copy it again")
         return content
 
+    def fill(self, array: NDArray[Any]) -> None:
+        """Read bytes from where the file stands into an array."""
+        left = memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        while left:
+            count = self.file.readinto(left)  # type: ignore[attr-defined]
+            if not count:
+                raise self.broken(f"ends {len(left)} bytes too early")
+            left = left[count:]
+
     def broken(self, why: str) -> UnreadableError:
         """The error that a damaged file is."""
         return UnreadableError(f"{self.name}: {why}; the file is damaged or incomplete: copy or save it again")

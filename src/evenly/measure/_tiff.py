@@ -31,7 +31,7 @@ def read_tiff(given: Input) -> Picture:
         logger.addHandler(logging.NullHandler())
     given.file.seek(0)
     with tifffile.TiffFile(given.file, name="picture.tif", _multifile=False) as tiff:
-        page = tiff.pages[0]
+        page: Any = tiff.pages[0]
         given.check_size(page.imagewidth, page.imagelength)
         _check(given, page)
         notes = ["the first of several pages was measured"] if tiff.pages.is_multipage else []
