@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["judge"]
 
 _WEAK, _STRONG = -4.0, -8.0  # log10 p of one trace at one period; some 28 are tested in a picture
+_LEAST_DB = 3.0  # with many lines, less over the background can be certain without being of interest
 _FAINT = 0.1  # grey levels (rms) that rounding an interpolated picture can leave as a pattern of its own
 _COMPRESSED = {2: 0.06, 4: 0.12, 8: 0.25}  # the same of JPEG's blocks
 _ONE_AXIS, _OTHER_AXES = (
@@ -100,7 +101,8 @@ def judge(
 
 
 def _fires(trace: Trace | None) -> bool:
-    return trace is not None and trace.log10_p < _WEAK
+    """Whether a trace is beyond chance and beyond its background."""
+    return trace is not None and trace.log10_p < _WEAK and (trace.db is None or trace.db > _LEAST_DB)
 
 
 def _strength(trace: Trace) -> float:
