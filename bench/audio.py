@@ -130,7 +130,7 @@ def main() -> None:
         *("## Clean sounds: share of p-values below", "", *calibration(given.draws, samples), ""),
         *("## Tones new at period 16, found by verdict", "", *power(fewer, samples), ""),
         *("## Generators with random weights", "", *generators(fewer, samples), ""),
-        "Resize convolutions leave no tones, but replicas: nearest neighbours strong ones, linear interpolation weak.",
+        "Named: verdict strong and the product of all strides among the periods found, by tones or by replicas.",
         "",
         *("## Speed", "", *speed(), ""),
     ]
