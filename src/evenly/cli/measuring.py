@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evenly.cli.writing import CLEAN, ERROR, FINDINGS
-from evenly.errors import EvenlyError, UsageError
+from evenly.errors import EvenlyError
 from evenly.measure.result import TRACES
 from evenly.report import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from evenly.measure.accumulate import SetState
     from evenly.measure.engine import Progress
     from evenly.measure.result import Failure, Measurement, Origin, PeriodResult, SetMeasurement, Verdict
     from evenly.measure.sources import Source
@@ -134,7 +133,7 @@ def measured(
     """Run the job, one record after the other to ``watch``.
 
     Raises:
-        UsageError: If there is nothing to measure, or if options do not fit.
+        UsageError: If there is nothing to measure.
         EvenlyError: If the job itself fails.
     """
     target = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
@@ -150,19 +149,12 @@ def measured(
     where: dict[str, Any] = {"periods": wanted, "scheduler": scheduler, "jobs": jobs}
     with _progress("pictures") as progress:
         state = measure_set(paths, rows=rows, resume=resume, emit=watch.add, progress=progress, **where)
-    _expect_some(state, target)
     if against is None:
         return Measured(target, kind, state.result(origin))
     with _progress("to compare with") as progress:
         other = measure_set([against], progress=progress, **where)
-    _expect_some(other, against)
     comparison = compare(state, other) if state.count and other.count else None
     return Measured(target, kind, state.result(origin), other.result(origin), against, comparison)
-
-
-def _expect_some(state: SetState, target: str) -> None:
-    if not state.count + state.failed_count:
-        raise UsageError(f"{target}: no pictures there; expected files, folders, globs, tar shards or URIs with some")
 
 
 def _lone(paths: Sequence[str]) -> Source | None:
@@ -230,8 +222,6 @@ def _recordings(paths: Sequence[str], target: str, watch: Watch, strides: tuple[
                 watch.add(item.to_dict())
             if progress is not None:
                 _tell(progress, watch.count + failures, failures)
-    if not watch.count + failures:
-        raise UsageError(f"{target}: no recordings there; expected WAV or FLAC files, or folders with some")
     verdict: Verdict = max((v for v in VERDICTS if watch.verdicts[v]), key=VERDICTS.index, default="none")
     together = SetMeasurement(
         watch.count, tuple(failed), failures, {}, verdict, tuple(sorted(found)), causes, watch.verdicts, "unknown"
