@@ -13,7 +13,7 @@ __all__ = ["cauchy", "fisher", "half_log_p", "line_log_p"]
 
 _TINY = -600.0  # natural logarithms below this are found by leading terms: the functions underflow
 _LEAST = 1e-300  # nothing smaller has its logarithm taken
-_CERTAIN = 1e-12  # p-values nearer to 1 count as this far from it
+_CERTAIN = 0.01  # p-values nearer to 1 count as this far from it: a single 1 would outweigh any 1e-12
 
 
 def line_log_p(share: NDArray[np.float64], tapers: int, real: NDArray[np.bool_]) -> NDArray[np.float64]:
