@@ -56,6 +56,8 @@ def grey_levels(
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UsageError("the picture has values that are not finite (NaN or infinite); replace them first")
+    if not np.isfinite(high - low):
+        raise UsageError(f"the range of the picture's values ({low:g} to {high:g}) is infinite; scale them first")
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return array, _affine(0.0, 255.0), tuple(notes)
     if array.dtype.kind == "f" and low >= -1 and high <= 1:
