@@ -12,11 +12,14 @@ pytest.importorskip("matplotlib")
 from scipy.ndimage import convolve
 
 from evenly.errors import MissingDependencyError, UsageError
+from evenly.measure.audio import measure_audio
 from evenly.measure.image import measure_image
 from evenly.measure.levels import grey_levels
 from evenly.measure.planes import strips
 from evenly.measure.plot import BINS, fold, local_amplitude, plot_measurement, plot_set, spectrum
+from evenly.measure.plot_sound import level_spectrum
 from evenly.measure.result import PeriodResult, SetMeasurement, Trace
+from evenly.measure.sound_files import array_sound
 from evenly.measure.tapers import new_lines
 
 
@@ -123,6 +126,12 @@ def test_every_line_is_marked_once_per_border():
         assert len(inside) == len(whole) >= len(new_lines(period))
 
 
+def test_names_are_not_formulas():
+    figure = measure_image(noise(), path="a$\\x$\x1b.png", keep=True).plot()
+    drawn(figure)
+    assert figure.get_suptitle().startswith("a$\\x$\\x1b.png: ")
+
+
 def test_what_cannot_be_drawn():
     with pytest.raises(UsageError, match="no pixels were kept"):
         plot_measurement(measure_image(noise()))
@@ -146,3 +155,35 @@ def test_sets_are_drawn_beside_each_other():
     assert sorted(bar.get_height() for bar in panels[0].patches) == [3, 3, 12, 12]
     assert not panels[1].patches
     assert len(drawn(plot_set(one(1.0)))[0].patches) == 2
+
+
+# ---------------------------------------------------------------------------------------------------------------- sound
+
+
+def tone(stride=8, amplitude=0.01, rate=16000):
+    samples = 0.003 * np.random.default_rng(0).standard_normal(2 * rate)
+    return samples + amplitude * np.cos(2 * np.pi * np.arange(2 * rate) / stride)
+
+
+def test_a_tone_has_its_level():
+    level = level_spectrum(array_sound(tone(), 16000))
+    assert level.argmax() == 7680 // 8
+    assert level.max() == pytest.approx(20 * np.log10(0.01), abs=0.5)
+    full = level_spectrum(array_sound(np.stack([np.zeros(1000), np.sin(np.pi * np.arange(1000) / 2)]), 8000))
+    assert full.max() == pytest.approx(0, abs=0.1)
+
+
+def test_sounds_are_drawn(tmp_path):
+    measurement = measure_audio(tone(), 16000, (8, 16))
+    with pytest.raises(UsageError, match="samples were not kept"):
+        measurement.plot()
+    panel = drawn(measurement.plot(tone()))[0]
+    assert "kHz" in panel.get_xlabel()
+    assert [t.get_text() for t in panel.get_legend().get_texts()] == ["period 8 samples: tones at multiples of 2000 Hz"]
+    assert panel.lines[1].get_xdata()[0] == pytest.approx(2.0)
+    path = tmp_path / "tone.wav"
+    pytest.importorskip("soundfile").write(path, tone(amplitude=0), 16000)
+    quiet = measure_audio(path, None, (8, 512))
+    assert quiet.found == ()
+    assert drawn(quiet.plot())[0].get_legend() is None
+    assert str(quiet).startswith(f"evenly measure {path}"[:100])

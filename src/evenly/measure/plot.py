@@ -25,15 +25,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evenly.measure.result import Lines, Measurement, SetMeasurement
+    from evenly.measure.sound_result import AudioMeasurement
 
-__all__ = ["fold", "local_amplitude", "plot_measurement", "plot_set", "spectrum"]
+__all__ = [
+    "BINS",
+    "FOUND",
+    "MARKERS",
+    "fold",
+    "local_amplitude",
+    "new_figure",
+    "plot_measurement",
+    "plot_set",
+    "spectrum",
+]
 
 BINS = 240  # per axis: every line of the usual periods falls on one
 _LARGEST = 4096  # pixels per side that are drawn of a picture, its middle
 _MOST_LINES = 4  # of a period that are looked for in every place, the strongest
 _PAD = 12  # points between a panel and its title, room for markers on the border
-_MARKERS = ("o", "s", "D", "^", "v")
-_FOUND, _FIRST, _SECOND = "#D55E00", "#0072B2", "#E69F00"
+MARKERS = ("o", "s", "D", "^", "v")
+FOUND, _FIRST, _SECOND = "#D55E00", "#0072B2", "#E69F00"
 
 
 def plot_measurement(measurement: Measurement, period: int | None = None) -> Figure:
@@ -59,14 +70,14 @@ def plot_measurement(measurement: Measurement, period: int | None = None) -> Fig
     plane, weight = (np.concatenate([getattr(s, name) for s in parts]) for name in ("mean", "weight"))
     shape = min(max(plane.shape[1] / plane.shape[0], 0.6), 1.8)
     panel = 8.0 / (2 + shape)  # inches: what labels and colour bars leave of the width
-    figure = _figure(12.6, panel + 1.55)
+    figure = new_figure(12.6, panel + 1.55)
     left_panel, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, shape))
     _draw_spectrum(left_panel, spectrum(plane), measurement)
     _draw_cell(middle, fold(plane, weight, chosen), chosen)
     trace = measurement.periods[chosen].mean
     amplitude = local_amplitude(plane, weight, chosen, trace.lines if trace is not None else None)
     _draw_map(right, pixels, amplitude, chosen, (top, left))
-    figure.suptitle(_title(measurement), fontsize=12)
+    figure.suptitle(title(measurement, "px"), fontsize=12, parse_math=False)  # paths may hold "$"
     return figure
 
 
@@ -78,12 +89,12 @@ def _strongest(measurement: Measurement) -> int:
     return min(measurement.found or measurement.periods, key=evidence)
 
 
-def _title(measurement: Measurement) -> str:
+def title(measurement: Measurement | AudioMeasurement, unit: str) -> str:
+    """The file, if there is one, and the verdict."""
     from evenly.report.measured_words import judged
+    from evenly.report.words import clean
 
-    name = f"{measurement.path}: " if measurement.path else ""
-    words = judged(measurement, "px")
-    return name + (words if name else words[0].upper() + words[1:])
+    return (f"{clean(measurement.path)}: " if measurement.path else "") + judged(measurement, unit)
 
 
 # ---------------------------------------------------------------------------------------------------------- figures
@@ -185,7 +196,12 @@ def local_amplitude(
 # ------------------------------------------------------------------------------------------------------------ panels
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches.
+
+    Raises:
+        MissingDependencyError: If matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure as NewFigure
     except ImportError as error:
@@ -216,10 +232,10 @@ def _draw_spectrum(axes: Axes, power: NDArray[np.float64], measurement: Measurem
     for rank, period in enumerate(measurement.found):
         x, y = _places(period)
         axes.plot(
-            *(x, y, _MARKERS[min(rank, len(_MARKERS) - 1)]),
+            *(x, y, MARKERS[min(rank, len(MARKERS) - 1)]),
             markersize=11,
             markerfacecolor="none",
-            markeredgecolor=_FOUND,
+            markeredgecolor=FOUND,
             markeredgewidth=1.6,
             clip_on=False,
             label=f"period {period} px",
@@ -255,7 +271,7 @@ def _draw_cell(axes: Axes, cell: NDArray[np.float64], period: int) -> None:
     most = max(float(np.abs(cell).max()), 1e-3)
     shown = np.tile(cell, (copies, copies))
     picture = axes.imshow(shown, cmap="cividis", vmin=-most, vmax=most, extent=(0, size, size, 0))
-    axes.plot([0, period, period, 0, 0], [0, 0, period, period, 0], color=_FOUND, linewidth=2.5, clip_on=False)
+    axes.plot([0, period, period, 0, 0], [0, 0, period, period, 0], color=FOUND, linewidth=2.5, clip_on=False)
     if period <= 4:
         for y in range(period):
             for x in range(period):
@@ -304,7 +320,7 @@ def plot_set(
     Raises:
         MissingDependencyError: If matplotlib is not installed.
     """
-    figure = _figure(12.6, 4.2)
+    figure = new_figure(12.6, 4.2)
     panels = figure.subplots(1, len(TRACES), sharey=True)
     sets = [(measured, _FIRST)] + ([(against, _SECOND)] if against is not None else [])
     periods = list(measured.periods)
@@ -316,7 +332,7 @@ def plot_set(
             middle = [k + (number - (len(sets) - 1) / 2) * wide for k, _, _ in there]
             bars = panel.bar(middle, [db for _, db, _ in there], wide, color=colour, label=names[number])
             marks = ["*" if log10_p < -4 else "" for _, _, log10_p in there]
-            panel.bar_label(bars, marks, color=_FOUND, fontsize=12, padding=-2)
+            panel.bar_label(bars, marks, color=FOUND, fontsize=12, padding=-2)
         panel.axhline(0, color="black", linewidth=0.8)
         panel.set(title=name, xlabel="period in pixels", xticks=range(len(periods)), xticklabels=periods)
         panel.spines[["top", "right"]].set_visible(False)

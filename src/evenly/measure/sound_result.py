@@ -6,9 +6,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evenly.measure.result import Cause, Verdict, p_value
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["AUDIO_FORMAT_VERSION", "STRIDES", "AudioMeasurement", "SoundPeriod", "Tone"]
 
@@ -164,6 +167,27 @@ class AudioMeasurement:
     def to_json(self) -> str:
         """JSON text."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def plot(self, samples: Any = None) -> Figure:
+        """The spectrum with the tones marked, as a matplotlib figure.
+
+        Args:
+            samples: The sound itself, where it was measured as an array; a file is read again.
+
+        Raises:
+            UsageError: If there is neither an array nor a file.
+            MissingDependencyError: If matplotlib is not installed.
+        """
+        from evenly.measure.plot_sound import plot_sound
+
+        return plot_sound(self, samples)
+
+    def __str__(self) -> str:
+        """The measurement as ``evenly measure`` prints it."""
+        from evenly.report import View
+        from evenly.report.measured_console import page
+
+        return page(self, View())
 
 
 def _number(value: float | None) -> float | None:
