@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from evenly.measure._picture import Encoding, Input, Picture, as_grey_or_rgb, without_alpha
+from evenly.measure._picture import Encoding, Input, Picture, as_grey_or_rgb, spread, without_alpha
 
 _PNM = re.compile(rb"P([56])" + rb"(?:\s|#[^\n]*\n)+(\d{1,9})" * 3 + rb"\s", re.DOTALL)
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -54,7 +54,6 @@ def read_pnm(given: Input) -> Picture:
     pixels = np.empty(shape, dtype)
     given.file.seek(header.end())
     given.fill(pixels)
-    notes = () if most in (255, 65535) else (f"its largest value is {most}",)
-    return Picture(
-        as_grey_or_rgb(given, pixels), Encoding("PPM", 8 * dtype.itemsize, _MODES[channels], False, False, notes)
-    )
+    notes: list[str] = []
+    pixels = spread(as_grey_or_rgb(given, pixels), most, notes)
+    return Picture(pixels, Encoding("PPM", most.bit_length(), _MODES[channels], False, False, tuple(notes)))

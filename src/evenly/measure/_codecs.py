@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from evenly.errors import UnreadableError
-from evenly.measure._picture import Encoding, Input, Picture, as_grey_or_rgb, without_alpha
+from evenly.measure._picture import Encoding, Input, Picture, as_grey_or_rgb, quiet, spread, without_alpha
 
 _PNG_MODES = {0: ("L", 1), 2: ("RGB", 3), 3: ("P", 3), 4: ("LA", 2), 6: ("RGBA", 4)}
 _JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -29,6 +29,7 @@ def read_png(given: Input) -> Picture:
     notes: list[str] = []
     if any(kind == b"acTL" for kind in _png_chunks(content)):
         notes.append("an animation: its default picture was measured")
+    quiet("imagecodecs")
     pixels = imagecodecs.png_decode(content)
     if mode == "P" and pixels.ndim == 3 and pixels.shape[2] == 4:
         mode = "PA"
@@ -59,8 +60,10 @@ def read_jpeg(given: Input) -> Picture:
 
         pillow = read_with_pillow(given, "JPEG")
         return Picture(pillow.pixels, header.encoding("CMYK", pillow.encoding.notes))
-    pixels = as_grey_or_rgb(given, imagecodecs.jpeg_decode(content))
-    return Picture(pixels, header.encoding("L" if pixels.ndim == 2 else "RGB", ()))
+    quiet("imagecodecs")
+    notes: list[str] = []
+    pixels = spread(as_grey_or_rgb(given, imagecodecs.jpeg_decode(content)), 2**header.bits - 1, notes)
+    return Picture(pixels, header.encoding("L" if pixels.ndim == 2 else "RGB", tuple(notes)))
 
 
 class _JpegHeader:

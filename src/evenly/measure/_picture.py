@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,16 @@ class Picture:
     encoding: Encoding
 
 
+def quiet(library: str) -> None:
+    """Keep what a library logs about damaged files, which is in our errors too, from standard error.
+
+    Python prints warnings of libraries for which nobody has set up logging; those who have still get them.
+    """
+    logger = logging.getLogger(library)
+    if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
+        logger.addHandler(logging.NullHandler())
+
+
 class Input:
     """A file to read, and how large a picture may be.
 
@@ -79,6 +90,11 @@ class Input:
                 f"{self.name}: says it is {width} x {height} pixels ({width * height / 1e6:.0f} megapixels); at most "
                 f"{self.max_pixels / 1e6:g} megapixels are read: crop it (do not resize: that changes what is measured)"
             )
+
+    def beginning(self, size: int) -> bytes:
+        """The first bytes of the file."""
+        self.file.seek(0)
+        return self.file.read(size)
 
     def content(self, pixel_bytes: int) -> bytes:
         """The whole file, if it is not much longer than its pixels."""
@@ -114,6 +130,15 @@ def without_alpha(pixels: NDArray[Any], notes: list[str]) -> NDArray[Any]:
         notes.append("alpha was left out: colours are measured as stored")
         pixels = pixels[..., : pixels.shape[2] - 1]
     return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def spread(pixels: NDArray[Any], most: int, notes: list[str]) -> NDArray[Any]:
+    """Bring unsigned integers up to ``most`` to their type's full range, as far as a whole factor goes."""
+    factor = np.iinfo(pixels.dtype).max // most
+    if factor < 2:
+        return pixels
+    notes.append(f"values up to {most} were multiplied by {factor} to fill {8 * pixels.dtype.itemsize} bits")
+    return np.multiply(pixels, pixels.dtype.type(factor))
 
 
 def as_grey_or_rgb(given: Input, pixels: NDArray[Any]) -> NDArray[Any]:

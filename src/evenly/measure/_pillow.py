@@ -46,7 +46,7 @@ def read_with_pillow(given: Input, format: str) -> Picture:
         given.check_size(*image.size)
         notes = []
         if getattr(image, "is_animated", False):
-            notes.append(f"the first of {image.n_frames} frames was measured")
+            notes.append("an animation: its first frame was measured")
             image.seek(0)
         image.load()
         mode = image.mode

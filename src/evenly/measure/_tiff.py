@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
+import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evenly.errors import UnreadableError
-from evenly.measure._picture import Encoding, Input, Picture, as_grey_or_rgb, without_alpha
+from evenly.measure._picture import Encoding, Input, Picture, as_grey_or_rgb, quiet, spread, without_alpha
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,6 +18,7 @@ _MODES = {0: "L", 1: "L", 2: "RGB", 3: "P", 4: "L", 5: "CMYK", 6: "YCbCr", 32803
 _SAMPLES = {"L": 1, "P": 1, "RGB": 3, "CMYK": 4, "YCbCr": 3}
 _JPEG = {6, 7, 33007, 34892, 33003, 33005, 34712, 50001, 34927, 34933, 50002, 52546}  # codecs that can lose
 _MOST_SEGMENTS = 2_000_000
+_NEEDED = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 347, 530}
 _STRIP = 1 << 22  # pixels that are converted at a time
 
 
@@ -25,14 +26,13 @@ def read_tiff(given: Input) -> Picture:
     """Read the first page of a TIFF."""
     import tifffile
 
-    # What tifffile logs about a damaged file is in our error already; without a handler Python would print it.
-    logger = logging.getLogger("tifffile")
-    if not any(isinstance(handler, logging.NullHandler) for handler in logger.handlers):
-        logger.addHandler(logging.NullHandler())
+    quiet("tifffile")
+    quiet("imagecodecs")
     given.file.seek(0)
     with tifffile.TiffFile(given.file, name="picture.tif", _multifile=False) as tiff:
         page: Any = tiff.pages[0]
         given.check_size(page.imagewidth, page.imagelength)
+        _check_tags(given, tiff, page)
         _check(given, page)
         notes = ["the first of several pages was measured"] if tiff.pages.is_multipage else []
         mode = _MODES.get(page.photometric)
@@ -43,7 +43,7 @@ def read_tiff(given: Input) -> Picture:
         raise UnreadableError(
             f"{given.name}: a TIFF of the colour space {page.photometric!s}; expected grey, RGB, a palette or CMYK"
         )
-    bits = 1 if page.bitspersample == 1 else 8 * pixels.dtype.itemsize
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else 8 * pixels.dtype.itemsize
     samples = _SAMPLES[mode]
     if pixels.shape[2] == samples + 1:
         notes.append("alpha was left out: colours are measured as stored")
@@ -52,8 +52,10 @@ def read_tiff(given: Input) -> Picture:
     pixels = pixels[..., :samples]
     if page.photometric == 0:
         notes.append("stored as a negative (0 is white), and measured so")
-    if bits == 1:
-        pixels = pixels.view(np.uint8) * np.uint8(255)
+    if pixels.dtype.kind == "b":
+        pixels = pixels.view(np.uint8)
+    if mode != "P" and pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2 and bits < 8 * pixels.dtype.itemsize:
+        pixels = spread(pixels, 2**bits - 1, [] if bits == 1 else notes)
     lossy = page.compression in _JPEG
     subsampled = lossy and tuple(page.subsampling or (1, 1)) != (1, 1)
     if mode == "P":
@@ -65,6 +67,18 @@ def read_tiff(given: Input) -> Picture:
         raise UnreadableError(f"{given.name}: a TIFF of YCbCr without JPEG is not read; save it as RGB")
     pixels = as_grey_or_rgb(given, without_alpha(pixels, []))
     return Picture(pixels, Encoding("TIFF", bits, mode, subsampled, lossy, tuple(notes)))
+
+
+def _check_tags(given: Input, tiff: Any, page: Any) -> None:
+    """Refuse a directory with unreadable entries: tifffile leaves them out, and takes the usual values instead."""
+    form = tiff.tiff
+    given.file.seek(page.offset)
+    count = struct.unpack(form.tagnoformat, given.file.read(form.tagnosize))[0]
+    entries = given.file.read(count * form.tagsize)
+    codes = {struct.unpack_from(form.byteorder + "H", entries, n)[0] for n in range(0, len(entries) - 1, form.tagsize)}
+    lost = sorted(code for code in codes & _NEEDED if code not in page.tags)
+    if lost or len(entries) < count * form.tagsize:
+        raise given.broken(f"a TIFF without the values of its tags {', '.join(map(str, lost)) or 'at its end'}")
 
 
 def _check(given: Input, page: Any) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from evenly.errors import EvenlyError, MissingDependencyError, TooLargeError, UnreadableError
 from evenly.measure._arrays import read_npy, read_pnm
 from evenly.measure._codecs import read_jpeg, read_png, read_webp
+from evenly.measure._modern import read_avif, read_jpeg2000
 from evenly.measure._picture import SPARE_BYTES, Encoding, Input, Picture
 from evenly.measure._pillow import read_with_pillow
 from evenly.measure._tiff import read_tiff
@@ -41,12 +42,12 @@ _FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[Input], Picture]],
     (
         "JPEG 2000",
         lambda head: head.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")),
-        partial(read_with_pillow, format="JPEG2000"),
+        read_jpeg2000,
     ),
     (
         "AVIF",
         lambda head: head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis", b"mif1"),
-        partial(read_with_pillow, format="AVIF"),
+        read_avif,
     ),
     ("QOI", lambda head: head.startswith(b"qoif"), partial(read_with_pillow, format="QOI")),
 )
