@@ -26,10 +26,10 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # before numpy is loaded: every worker is one thread
 
-from measuring import jobs, summary, table, timing  # noqa: E402
+from measuring import jobs, pictures, summary, table, timing  # noqa: E402
 
 PAGE = Path(__file__).with_name("measure.md")
-SUMMARIES: dict[str, Callable[[jobs.Scale], Any]] = {
+SUMMARIES: dict[str, Callable[[pictures.Scale], Any]] = {
     "null": summary.null,
     "auc": summary.areas,
     "confounders": summary.confounded,
@@ -38,21 +38,21 @@ SUMMARIES: dict[str, Callable[[jobs.Scale], Any]] = {
 PARTS = (*SUMMARIES, "timing")
 
 
-def run(parts: list[str], scale: jobs.Scale, workers: int) -> None:
+def run(parts: list[str], scale: pictures.Scale, workers: int) -> None:
     """All jobs that are not kept, with a line for each."""
     waiting = [
-        (job, side)
+        (job, side, path)
         for part in parts
         if part in SUMMARIES
         for side in jobs.SIDES[part]
         for job in jobs.jobs(part, scale)
-        if not jobs.kept(job, side)
+        if not (path := jobs.kept_at(job, side)).exists()
     ]
     begun = time.perf_counter()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(jobs.work, job, side): (job, side) for job, side in waiting}
+        running = {pool.submit(jobs.work, *task): task for task in waiting}
         for done, future in enumerate(as_completed(running), 1):
-            job, side = running[future]
+            job, side, _ = running[future]
             passed = time.perf_counter() - begun
             print(
                 f"[{done}/{len(waiting)}] {job.part}, {job.name}, {side}: {future.result()} pictures;"

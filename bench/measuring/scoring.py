@@ -110,4 +110,5 @@ def share(hits: Sequence[bool] | NDArray[np.bool_], groups: Sequence[str]) -> Sh
         design = max(1.0, float(spread / (p * (1 - p) / n)))
     m = n / design
     centre, half = p + Z**2 / (2 * m), Z * np.sqrt(p * (1 - p) / m + Z**2 / (4 * m**2))
-    return Share(p, float((centre - half) / (1 + Z**2 / m)), float((centre + half) / (1 + Z**2 / m)), n)
+    low, high = (float(np.clip((centre + side * half) / (1 + Z**2 / m), 0, 1)) for side in (-1, 1))
+    return Share(p, low, high, n)

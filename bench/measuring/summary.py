@@ -13,7 +13,8 @@ from measuring import injections
 from measuring.baselines import BASELINES
 from measuring.confounders import bins_off
 from measuring.generators import SIZES, families
-from measuring.jobs import AUC_SIZE, NULL_SIZES, Scale, rows
+from measuring.jobs import rows
+from measuring.pictures import AUC_SIZE, NULL_SIZES, Scale
 from measuring.scoring import Curve, share
 
 Rows = list[dict[str, Any]]

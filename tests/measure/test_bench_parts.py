@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 try:
-    from measuring import baselines, confounders, generators, injections, jobs, photographs, scoring
+    from measuring import baselines, confounders, generators, injections, jobs, photographs, pictures, scoring
 finally:
     sys.path.pop(0)
 
@@ -279,7 +279,7 @@ def test_generated_pictures_are_repeatable_and_of_their_size():
 
 
 def test_cells_cover_the_ladder_and_leave_out_what_a_chain_erases():
-    cells = list(jobs.cells())
+    cells = list(pictures.cells())
     assert len(set(cells)) == len(cells)
     assert {(k, a) for k, _, a, _ in cells} == {(k, a) for k, ladder in injections.AMPLITUDES.items() for a in ladder}
     assert not [c for c in cells if c[1] == 2 and c[3] == "resize"]
@@ -287,14 +287,18 @@ def test_cells_cover_the_ladder_and_leave_out_what_a_chain_erases():
 
 def test_results_are_kept_by_their_digest(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "KEPT", tmp_path)
-    scale = jobs.Scale(1, 1, 1, 1, 1)
-    monkeypatch.setattr(jobs, "cells", lambda: iter([("mean", 2, 0.6, "none")]))
-    monkeypatch.setattr(jobs, "AUC_SIZE", 48)
-    job = jobs.Job("auc", "camera", scale)
-    assert not jobs.kept(job, "others")
-    assert jobs.work(job, "others") == len(injections.CHAINS) + 1
-    assert jobs.kept(job, "others")
-    assert not jobs.kept(jobs.Job("auc", "camera", jobs.Scale(2, 1, 1, 1, 1)), "others")
+    scale = pictures.Scale(1, 1, 1, 1, 1)
+    monkeypatch.setattr(pictures, "cells", lambda: iter([("mean", 2, 0.6, "none")]))
+    monkeypatch.setattr(pictures, "AUC_SIZE", 48)
+    job = pictures.Job("auc", "camera", scale)
+    path = jobs.kept_at(job, "others")
+    assert jobs.work(job, "others", path) == len(injections.CHAINS) + 1
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert path not in (
+        jobs.kept_at(pictures.Job("auc", "camera", pictures.Scale(2, 1, 1, 1, 1)), "others"),
+        jobs.kept_at(job, "ours"),
+    )
+    monkeypatch.setattr(jobs, "jobs", lambda part, scale: [job])
     found = jobs.rows("auc", "others", scale)
     assert [r["chain"] for r in found] == [*injections.CHAINS, "none"]
     assert set(found[-1]["scores"]) == {"2"}
