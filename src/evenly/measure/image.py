@@ -152,7 +152,6 @@ def _period(period: int, grids: dict[str, dict[int, PlaneLines]], power: float) 
 def _trace(period: int, all_grids: Sequence[dict[int, PlaneLines]], planes: Sequence[PlaneLines], name: str) -> Trace:
     index, at = chosen(planes[0], period)
     evidence = [combine(plane.log_p[:, at[0], at[1]], index) for plane in planes]
-    best = min(range(len(planes)), key=lambda n: evidence[n].together)
     scores = [_score(g, p, index, at) for g, p in zip(all_grids, planes, strict=True)]
 
     def joined(part: str) -> float | None:
@@ -161,8 +160,18 @@ def _trace(period: int, all_grids: Sequence[dict[int, PlaneLines]], planes: Sequ
 
     together = joined("together")
     assert together is not None
-    lines = _lines(planes[best], index, at, period, name)
-    return Trace(together, max(scores), joined("along"), joined("down"), joined("diagonal"), lines)
+    lines = [_lines(plane, index, at, period, name) for plane in planes]
+    if name == "interpolation":  # lines along the columns from the differences along them, or phases would mix
+        shown = _either(lines[0], lines[1], index[:, 1] > 0)
+    else:
+        shown = lines[min(range(len(planes)), key=lambda n: evidence[n].together)]
+    return Trace(together, max(scores), joined("along"), joined("down"), joined("diagonal"), shown)
+
+
+def _either(first: Lines, second: Lines, which: NDArray[np.bool_]) -> Lines:
+    """Each line from the first where ``which`` says so, else from the second."""
+    parts = (np.where(which, getattr(first, f), getattr(second, f)) for f in ("log10_p", "z", "amplitude", "phase"))
+    return Lines(first.index, *parts)
 
 
 def _score(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import gcd
+from math import gcd, inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "Plan", "bandwidth", "new_lines", "plan", "slepian"]
 
-_SMALL, _MIDDLE, _LARGE = 40, 100, 160  # shorter sides, in pixels, below which fewer tapers are used
+# Half bandwidth in bins by the shorter side in pixels: wide bands see weak lines better and need a smooth background.
+_WANTED = ((100, 2.0), (160, 3.0), (400, 4.0), (inf, 6.0))
 _OVERLAP = 0.65  # bandwidth over the distance of neighbouring lines: beyond, lines of one period share tapers
-_LEAST = 2.0  # the smallest half bandwidth, in bins: fewer than 3 tapers cannot tell a line from its background
 
 
 def new_lines(period: int) -> NDArray[np.int64]:
@@ -52,17 +52,9 @@ def bandwidth(shorter: int, period: int) -> float:
         shorter: The shorter side of the plane, in pixels.
         period: In pixels.
     """
-    if shorter < _SMALL:
-        wanted = 3.0 if period == 2 else 2.0
-    elif shorter < _MIDDLE:
-        wanted = 3.0
-    elif shorter < _LARGE:
-        wanted = 4.0
-    else:
-        wanted = 6.0
+    wanted = next(half for side, half in _WANTED if shorter < side)
     allowed = _OVERLAP * shorter / period
-    fitting = [half for half in (6.0, 4.0, 3.0, 2.0) if half <= min(wanted, allowed)]
-    return fitting[0] if fitting and fitting[0] >= _LEAST else 0.0
+    return max((half for _, half in _WANTED if half <= min(wanted, allowed)), default=0.0)
 
 
 @lru_cache(maxsize=256)
