@@ -138,7 +138,8 @@ def spread(pixels: NDArray[Any], most: int, notes: list[str]) -> NDArray[Any]:
     if factor < 2:
         return pixels
     notes.append(f"values up to {most} were multiplied by {factor} to fill {8 * pixels.dtype.itemsize} bits")
-    return np.multiply(pixels, pixels.dtype.type(factor))
+    full: NDArray[Any] = pixels * pixels.dtype.type(factor)
+    return full
 
 
 def as_grey_or_rgb(given: Input, pixels: NDArray[Any]) -> NDArray[Any]:
