@@ -172,6 +172,8 @@ def find_glob(search: Search, pattern: str) -> Found:
     Files are tried whatever their kind if the pattern says the ending, otherwise by their kind as in a folder.
     """
     every = not MAGIC.search(os.path.splitext(pattern)[1] or "*")
+    parts = re.split(r"[/\\]", pattern)
+    remember = search.remember or ".." in parts or parts.count("**") > 1  # only these match a file twice
     for path in _matches(pattern):
         try:
             info = os.stat(path)
@@ -187,7 +189,7 @@ def find_glob(search: Search, pattern: str) -> Found:
         elif key not in search.files and not (
             search.is_known_kind(name) and _is_walked(search, os.path.dirname(os.path.realpath(path)))
         ):
-            if search.remember:
+            if remember:
                 search.files.add(key)
             yield from search.file(Place(os.path.abspath(path), stamp=stamp_of(info)), printable(path))
 
