@@ -90,13 +90,19 @@ def _quadrature(grid: PlaneLines, name: str, origin: tuple[int, ...]) -> PlaneLi
     a, b = np.indices(grid.wave.shape)
     on_grid = (a * _BLOCK % base == 0) & (b * _BLOCK % base == 0) & ((a > 0) | (b > 0))
     centres = [start + (_BLOCK - 1) / 2 - half for start, half in zip(origin, _PLANES[name], strict=True)]
-    turned = grid.wave * np.exp(2j * np.pi * (a * centres[0] + b * centres[1]) / base)
+    turn = np.exp(2j * np.pi * (a * centres[0] + b * centres[1]) / base)
+    turned = grid.wave * turn
     share = turned.imag**2 / np.maximum(np.abs(turned) ** 2, 1e-60)
-    share = np.where(on_grid, np.where(share > 1e-9, share, 0.0), 1.0)
+    share = np.where(share > 1e-9, share, 0.0)
+    # A profile that is symmetric about the middle between two pixels has no part that alternates from pixel to pixel.
+    immune = ((2 * a == base) & (centres[0] % 1 == 0.5)) | ((2 * b == base) & (centres[1] % 1 == 0.5))
+    share = np.where(on_grid & ~immune, share, 1.0)
     others = grid.y.shape[-1] - 1
     left = grid.power * share
     beta = left / np.maximum(left + others * grid.background, 1e-30)
-    halved = on_grid & ((2 * a % base > 0) | (2 * b % base > 0))  # other lines are real: all in phase, or nothing
+    real = (2 * a % base == 0) & (2 * b % base == 0)  # all of such a line is in phase, or nothing
+    halved = on_grid & ~immune & ~real
     log_p = np.where(halved, half_log_p(beta, float(others)), np.where(share == 0, 0.0, grid.log_p))
     power = np.where(halved, 2 * left, left)  # one of two parts is left; the background has both
-    return replace(grid, log_p=log_p, power=power, wave=grid.wave * np.sqrt(share))
+    wave = np.where(on_grid & (share > 0), 1j * turned.imag / turn, grid.wave * share)  # with the phase of what is left
+    return replace(grid, log_p=log_p, power=power, wave=wave)
