@@ -104,5 +104,5 @@ def _quadrature(grid: PlaneLines, name: str, origin: tuple[int, ...]) -> PlaneLi
     halved = on_grid & ~immune & ~real
     log_p = np.where(halved, half_log_p(beta, float(others)), np.where(share == 0, 0.0, grid.log_p))
     power = np.where(halved, 2 * left, left)  # one of two parts is left; the background has both
-    wave = np.where(on_grid & (share > 0), 1j * turned.imag / turn, grid.wave * share)  # with the phase of what is left
+    wave = np.where(halved, 1j * turned.imag / turn, grid.wave * share)  # with the phase of what is left
     return replace(grid, log_p=log_p, power=power, wave=wave)
