@@ -250,6 +250,19 @@ def test_paths_that_are_no_files(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
 
 
+def test_sources_that_fail_to_read():
+    class Remote(io.BytesIO):
+        def seek(self, *args):
+            raise RuntimeError("connection\nlost")
+
+    with pytest.raises(UnreadableError, match=r"far: cannot be read as a picture \(connection lost\)"):
+        read_picture(Remote(b"1234"), name="far")
+    with pytest.raises(UnreadableError, match="null"):
+        read_picture("a\0b.png")
+    with pytest.raises(AttributeError):
+        read_picture(5)
+
+
 def attempt(content: bytes) -> Picture | None:
     """The picture, or nothing after one clear error."""
     try:

@@ -129,9 +129,9 @@ def _one_error(label: str, format: str | None = None) -> Iterator[None]:
             raise UnreadableError(f"{label}: {error.strerror or error}; check the path and its permissions") from error
         raise _damaged(label, format, error) from error
     except Exception as error:  # struct.error, SyntaxError, zlib.error, codecs' own: no list would be complete
-        if format is None:
+        if format is None and isinstance(error, TypeError | AttributeError):  # the source is nothing to read from
             raise
-        raise _damaged(label, format, error) from error
+        raise _damaged(label, format or "a picture", error) from error
 
 
 def _damaged(label: str, format: str, error: Exception) -> UnreadableError:
