@@ -36,6 +36,7 @@ _TEXTURE = 10**2.2  # a peak so far over its background is no noise, nor an edge
 _RIVAL = 0.25  # and counts if it has this part of the power of the lines that were found
 _OFF, _BETTER = 0.15, 15.0  # bins beside a whole period, and the gain in log likelihood, that make a line another's
 _SURE, _ABSENT = -12.0, -1.0  # log10 p along one axis and along all others that no two-dimensional up-sampling leaves
+_PROBABLE = -4.6  # natural log of p = 1 %
 _LN10 = float(np.log(10.0))
 
 
@@ -108,14 +109,15 @@ class Examination:
 
     @cached_property
     def is_mosaic(self) -> bool:
-        """Whether details of the colours are strongest at different pixels: a Bayer sensor's mosaic (period 2).
+        """Whether details of the colours are strongest where a Bayer sensor samples them (period 2).
 
-        Green is sampled at one half of a checkerboard, red and blue in the other, on opposite rows and columns; there
-        the details are stronger than where they are interpolated. Up-sampling layers treat colours alike.
+        Green is sampled at one half of a checkerboard: its details repeat along the diagonal only. Red and blue lie in
+        the other half, on opposite rows and columns; so their diagonal is opposed to green's, and their axes to each
+        other.
         """
         if self.pixels.ndim != 3:
             return False
-        signed = []
+        waves = []
         for channel in range(3):
             part = self.pixels[..., channel]
             found = gather(part, self.level, self.layout, lambda s: {"variance": (s.variance, None)}, every=False)
@@ -124,11 +126,15 @@ class Examination:
                 return False
             half = lines.group.base // 2
             at = np.array([0, half, half]), np.array([half, 0, half])  # along, down, diagonal
-            certain = lines.log_p[0][at] < -4.6  # p below 1 %
-            signed.append(np.where(certain, np.sign(lines.wave[at].real), 0.0))
-        red, green, blue = signed
-        opposed = green[2] * red[2] < 0 or green[2] * blue[2] < 0
-        return bool(opposed or (red[:2] * blue[:2] < 0).any())
+            waves.append(np.where(lines.log_p[0][at] < _PROBABLE, lines.wave[at].real, 0.0))
+        red, green, blue = waves
+        against_green = green[2] * red[2], green[2] * blue[2]
+        return bool(
+            min(against_green) < 0
+            and max(against_green) <= 0
+            and (red[:2] * blue[:2] <= 0).all()
+            and np.abs(green[:2]).max() < 0.5 * abs(green[2])
+        )
 
     def is_texture(self, trace: str, periods: Iterable[int]) -> bool:
         """Whether the strongest line of these periods lies beside its frequency, or stronger ones lie elsewhere."""
@@ -165,8 +171,8 @@ class Examination:
         plane = self._middle[name]
         height, width = plane.shape
         window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
-        power = np.abs(rfft2(plane * window.astype(np.float32))) ** 2
-        _over_background(power)
+        spectrum = rfft2(plane * window.astype(np.float32))
+        power = _over_background(spectrum.real**2 + spectrum.imag**2)
         down, along = np.arange(height) / height, np.arange(power.shape[1]) / width
         own = np.zeros(power.shape, bool)
         for p in periods:
@@ -188,9 +194,12 @@ class Examination:
         }
 
 
-def _over_background(power: NDArray[np.float32]) -> None:
-    """Divide a power spectrum, in place, by the mean that the median of every block of bins stands for."""
-    for rows in np.array_split(np.arange(power.shape[0]), max(1, power.shape[0] // _BLOCK)):
-        for columns in np.array_split(np.arange(power.shape[1]), max(1, power.shape[1] // _BLOCK)):
-            block = power[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            block *= np.log(2) / (np.median(block) + 1e-6)
+def _over_background(power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A power spectrum over the mean that the median of every block of bins stands for."""
+    side = min(_BLOCK, *power.shape)
+    rows, columns = (n // side for n in power.shape)
+    blocks = power[: rows * side, : columns * side].reshape(rows, side, columns, side).swapaxes(1, 2)
+    medians = np.median(blocks.reshape(rows, columns, -1), axis=2)
+    background = medians.repeat(side, axis=0).repeat(side, axis=1)
+    missing = [(0, n - m) for n, m in zip(power.shape, background.shape, strict=True)]
+    return power * (np.float32(np.log(2)) / (np.pad(background, missing, mode="edge") + np.float32(1e-6)))

@@ -14,7 +14,7 @@ from evenly.measure.levels import grey_levels
 from evenly.measure.lines import chosen, combine
 from evenly.measure.planes import LUMA, MARGIN
 from evenly.measure.probability import cauchy
-from evenly.measure.result import PERIODS, Lines, Measurement, PeriodResult, Trace
+from evenly.measure.result import PERIODS, TRACES, Lines, Measurement, PeriodResult, Trace
 from evenly.measure.tapers import plan
 from evenly.measure.verdict import judge
 
@@ -42,6 +42,7 @@ def measure_image(
     pixels: NDArray[Any],
     periods: Iterable[int] = PERIODS,
     *,
+    traces: Iterable[str] = TRACES,
     path: str | None = None,
     encoding: Encoding | None = None,
     keep: bool = False,
@@ -52,16 +53,20 @@ def measure_image(
         pixels: Shape (H, W), (H, W, 1) or (H, W, 3), any real dtype. Integers are of their type's full range; floats
             are of the range that :func:`~evenly.measure.levels.grey_levels` finds and notes.
         periods: In pixels, 2 or more.
+        traces: Which to measure, of :data:`~evenly.measure.result.TRACES`; the first two alone take half the time.
         path: Named in the result.
         encoding: What is known of the file.
         keep: Keep the pixels in the result, for :meth:`Measurement.plot`.
 
     Raises:
-        UsageError: If the array or a period is not of these forms, or if no pixel is finite.
+        UsageError: If the array, a period or a trace is not of these forms, or if a value is not finite.
     """
     wanted = tuple(sorted({int(p) for p in periods}))
     if not wanted or wanted[0] < 2:
         raise UsageError(f"periods (={list(wanted)}) must be integers of at least 2 pixels")
+    asked = tuple(traces)
+    if unknown := set(asked) - set(TRACES):
+        raise UsageError(f"traces (={sorted(unknown)}) are none of {', '.join(TRACES)}")
     pixels, level, notes = grey_levels(pixels)
     height, width = pixels.shape[:2]
     if encoding is not None:
@@ -72,8 +77,8 @@ def measure_image(
     causes: tuple[Cause, ...] = ()
     if min(height, width) >= _LEAST_SIDE:
         layout = plan(height - 2 * MARGIN, width - 2 * MARGIN, tuple(sorted({*wanted, *PERIODS})))
-        power = _Power()
-        raw = gather(pixels, level, layout, power.planes)
+        power = _Power(asked)
+        raw = gather(pixels, level, layout, power.planes, every=not {"interpolation", "chroma"}.isdisjoint(asked))
         before = {p: _period(p, raw, power.mean) for p in wanted}
         grids, results = raw, before
         origin = _jpeg_origin(pixels, level, before, encoding)
@@ -101,24 +106,23 @@ def _jpeg_origin(
 
 
 class _Power:
-    """Names the planes that are tested, and sums the residual's power on the way."""
+    """Names the planes that these traces are tested in, and sums the residual's power on the way."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: tuple[str, ...]) -> None:
+        self.names = {name for trace in traces for name in _TRACES[trace]}
         self.total, self.count = 0.0, 0
 
     def planes(self, strip: Planes) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
         """The tested planes of a strip, by name, each with its weight."""
         self.total += float(np.vdot(strip.residual, strip.residual))
         self.count += strip.residual.size
-        along, down = strip.differences
-        colours = zip(("blue", "red"), strip.chroma, strict=False)
-        return {
+        found: dict[str, tuple[NDArray[np.float32], NDArray[np.float32] | None]] = {
             "mean": (strip.mean, strip.weight),
             "variance": (strip.variance, None),
-            "along": (along, None),
-            "down": (down, None),
-            **{name: (colour.mean, colour.weight) for name, colour in colours},
+            **{name: (plane, None) for name, plane in zip(("along", "down"), strip.differences, strict=False)},
+            **{name: (c.mean, c.weight) for name, c in zip(("blue", "red"), strip.chroma, strict=False)},
         }
+        return {name: plane for name, plane in found.items() if name in self.names}
 
     @property
     def mean(self) -> float:
@@ -139,8 +143,8 @@ def _period(period: int, grids: dict[str, dict[int, PlaneLines]], power: float) 
     for trace, names in _TRACES.items():
         planes = [g for name in names if (g := grid_of(grids.get(name, {}), period)) is not None]
         if planes:
-            found[trace] = _trace(period, [grids[n] for n in names], planes, trace)
-    mean = grid_of(grids["mean"], period)
+            found[trace] = _trace(period, [grids[n] for n in names if n in grids], planes, trace)
+    mean = grid_of(grids.get("mean", {}), period)
     if mean is not None:
         index, at = chosen(mean, period)
         copies = np.where((2 * index % period == 0).all(axis=1), 1.0, 0.5)

@@ -30,29 +30,29 @@ class PlaneSums:
 
     def __init__(self, layout: Plan, *, weighted: bool) -> None:
         self.layout = layout
-        self.along = np.empty((layout.height, layout.columns.shape[1]), np.float32)
-        self.weights = np.empty((layout.height, layout.tapers.shape[1]), np.float32) if weighted else None
+        self.sums = [np.zeros((len(g.rows), g.columns.shape[1] // 2), np.complex64) for g in layout.groups]
+        self.steerings = [np.zeros((g.tapers, g.tapers), np.float32) for g in layout.groups] if weighted else None
 
     def add(self, start: int, plane: NDArray[np.float32], weight: NDArray[np.float32] | None = None) -> None:
         """Add rows of the plane, without its margin; ``start`` counts from the plane's first row."""
-        np.matmul(plane, self.layout.columns, out=self.along[start : start + len(plane)])
-        if self.weights is not None and weight is not None:
-            np.matmul(weight, self.layout.tapers, out=self.weights[start : start + len(plane)])
+        along = plane @ self.layout.columns
+        weights = None if weight is None else weight @ self.layout.tapers
+        rows = slice(start, start + len(plane))
+        for number, (group, (lines, tapers)) in enumerate(zip(self.layout.groups, self.layout.spans, strict=True)):
+            waves = np.ascontiguousarray(along[:, lines]).view(np.complex64)  # (rows, tapers * frequencies)
+            self.sums[number] += group.rows[:, rows] @ waves
+            if self.steerings is not None and weights is not None:
+                self.steerings[number] += group.taper_rows[:, rows] @ weights[:, tapers]
 
     def lines(self) -> dict[int, PlaneLines]:
         """What there is at every grid of frequencies, by its base."""
         found = {}
-        for group, (span, tapers) in zip(self.layout.groups, self.layout.spans, strict=True):
+        for number, group in enumerate(self.layout.groups):
             count, base = group.tapers, group.base
-            half = np.ascontiguousarray(self.along[:, span]).view(np.complex64)
-            y = group.rows @ half  # (base * tapers, tapers * frequencies)
-            y = y.reshape(base, count, count, base // 2 + 1).transpose(
-                0, 3, 1, 2
-            )  # (base, frequencies, tapers, tapers)
-            flat = np.outer(group.taper_rows.sum(axis=1), group.taper_columns.sum(axis=0))
-            steerings = [flat.astype(np.float64)]
-            if self.weights is not None:
-                steerings.insert(0, (group.taper_rows @ self.weights[:, tapers]).astype(np.float64))
+            y = self.sums[number].reshape(base, count, count, base // 2 + 1).transpose(0, 3, 1, 2)
+            steerings = [np.outer(group.taper_rows.sum(axis=1), group.taper_columns.sum(axis=0)).astype(np.float64)]
+            if self.steerings is not None:
+                steerings.insert(0, self.steerings[number].astype(np.float64))
             found[base] = PlaneLines.of(group, y.reshape(base, base // 2 + 1, -1), steerings)
         return found
 

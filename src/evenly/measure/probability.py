@@ -13,7 +13,7 @@ __all__ = ["cauchy", "fisher", "half_log_p", "line_log_p"]
 
 _TINY = -600.0  # natural logarithms below this are found by leading terms: the functions underflow
 _LEAST = 1e-300  # nothing smaller has its logarithm taken
-_CERTAIN = 0.01  # p-values nearer to 1 count as this far from it: a single 1 would outweigh any 1e-12
+_LARGEST = 0.99  # p-value in a Cauchy combination
 
 
 def line_log_p(share: NDArray[np.float64], tapers: int, real: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -59,11 +59,14 @@ def fisher(log_p: ArrayLike) -> float:
 
 
 def cauchy(log_p: ArrayLike) -> float:
-    """Log p of the mean of Cauchy quantiles, valid in the tail under any dependence (Liu and Xie 2020)."""
+    """Log p of the mean of Cauchy quantiles, valid in the tail under any dependence (Liu and Xie 2020).
+
+    P-values near 1 count as 0.99: their quantiles would outweigh any evidence.
+    """
     values = np.asarray(log_p, dtype=np.float64)
     least = float(values.min())
     if least < -30.0:  # tan(pi (1/2 - p)) is 1 / (pi p) there; larger p-values add nothing that counts
         return min(0.0, float(np.log(values.size) + least - np.log(np.exp(least - values).sum())))
-    p = np.minimum(np.exp(values), 1.0 - _CERTAIN)
+    p = np.minimum(np.exp(values), _LARGEST)
     mean = float(np.tan(np.pi * (0.5 - p)).mean())
     return float(np.log(np.clip(np.arctan2(1.0, mean) / np.pi, 1e-300, 1.0)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle, pairwise
+from itertools import cycle
 from math import lcm
 from typing import TYPE_CHECKING
 
@@ -125,11 +125,10 @@ def even(piece: NDArray[np.float64]) -> Even | None:
     fast = next_fast_len(size, real=True)
     centred = piece - piece.mean() * (piece != 0)
     power = np.abs(rfft(centred * np.hanning(size), fast)) ** 2
-    bands = min(_BANDS, length // 32)
-    edges = np.linspace(0, power.size, bands + 1).astype(int)
-    level = np.array([np.median(power[a:b]) for a, b in pairwise(edges)])
+    width = power.size // max(1, min(_BANDS, length // 32))
+    level = np.median(power[: power.size // width * width].reshape(-1, width), axis=1)
     level = np.log(np.maximum(level, _FLOOR * power.max()))
-    smooth = np.interp(np.arange(power.size), (edges[:-1] + edges[1:]) / 2, level)
+    smooth = np.interp(np.arange(power.size), (np.arange(level.size) + 0.5) * width, level)
     white = irfft(rfft(centred, fast) * np.exp((smooth.min() - smooth) / 2), fast)[:size]
     window = min(_GAIN, length // 2)
     share = uniform_filter1d(sounding, window, mode="constant")

@@ -15,9 +15,8 @@ pieces count alike, quiet or loud. Over ``S`` pieces:
 
 - *phases agree*: ``|sum z|^2 / (S sum |z|^2)`` is Beta(1, S - 1) for independent uniform phases and Gaussian lengths,
   however much of the line's power a single note brings (below four pieces: ``|sum z|^2 / S`` is exponential);
-- *phases agree where it is quiet*, for tones that only pauses let through: pieces weighted by their amplitude over
-  their background's power, ``r``. With ``n = (sum r)^2 / sum r^2`` and ``b = |sum r e^(i phase)|^2 / (sum r)^2``, for
-  uniform phases ``P(1 - b <= x)`` is about ``x^((n - 1) / 2)`` and below that of two pieces for all ``x``;
+- *phases agree where it is quiet*, for tones that only pauses let through: the distance that steps get whose lengths
+  are each piece's amplitude over its background's power, in random directions under the null (`sound_phases`);
 - *a tone at any phase*, in sounds of 16 pieces and more: ``sum min(-log p, 3)`` against the same sum at neighbouring
   frequencies, gamma under the null. Music, whose partials meet any frequency for a while, raises both alike;
   the cap keeps single notes from deciding.
@@ -34,6 +33,7 @@ import numpy as np
 
 from evenly.measure.pooling import gamma_tail, together
 from evenly.measure.probability import fisher, line_log_p
+from evenly.measure.sound_phases import TOLD, line_walk_log_p, walk_log_p
 from evenly.measure.sound_pieces import MARGIN, Pieces, even, irregular
 from evenly.measure.tapers import slepian
 
@@ -55,7 +55,7 @@ _CAP = 3.0  # of one piece's -log p: p = 0.05
 _LASTING = 3.0  # pieces that one note may last: so many fewer are independent
 _NEIGHBOURS = 6  # frequencies that a line is compared with
 _NEAREST, _FARTHEST = 3, 60  # their distance from it and from all other lines, in cycles per piece
-_CLEAR = 1e-3  # share of the energy beside the line below which a piece counts no more
+_CLEAR = 1e-6  # share of the energy beside the line below which a piece counts no more: tapers leak as much
 _MAIN = 6  # times that agreeing phases count for each of the other two, which are for rarer tones
 _SURE = 1e-12  # of 1: share of energy beyond which rounding decides
 
@@ -140,7 +140,8 @@ class ToneState:
         self._power = np.zeros((*shape, 1 + _NEIGHBOURS))
         self._weighted = np.zeros(shape, np.complex128)  # amplitudes over their variances
         self._weights = np.zeros(shape)
-        self._lengths = np.zeros((*shape, 2))  # of the weighted amplitudes, and squared
+        self._longest = np.zeros((*shape, TOLD))  # of the weighted amplitudes
+        self._others = np.zeros(shape)  # sum of the squares of the rest
 
     def push(self, block: NDArray[np.float64]) -> None:
         """More of the sound, shape (channels, any number of samples)."""
@@ -208,8 +209,10 @@ class ToneState:
         variance = factor**2 * rest / (_TAPERS - 1) / size + np.finfo(float).tiny
         self._weighted[channel] += amplitude / variance
         self._weights[channel] += 1 / variance
-        length = np.abs(amplitude / variance)
-        self._lengths[channel] += np.stack([length, length**2], axis=1)
+        lengths = np.concatenate([self._longest[channel], np.abs(amplitude / variance)[:, None]], axis=1)
+        lengths = np.partition(lengths, 0, axis=1)
+        self._others[channel] += lengths[:, 0] ** 2
+        self._longest[channel] = lengths[:, 1:]
 
     def results(self) -> dict[int, list[PeriodTones | None]]:
         """By period, then by channel; ``None`` for channels without sound in any piece."""
@@ -237,13 +240,12 @@ class ToneState:
         return found if count < _MANY else [*found, self._present_log_p(channel)]
 
     def _quiet_log_p(self, channel: int) -> NDArray[np.float64]:
-        lengths, squares = self._lengths[channel].T
-        along = np.abs(self._weighted[channel]) ** 2
-        pieces = lengths**2 / squares
-        rest = np.maximum(1.0 - along / lengths**2, _SURE)
-        # Signs instead of phases: Hoeffding's inequality.
-        log_p = np.where(self._real, log(2.0) - along / squares / 2, (pieces - 1) / 2 * np.log(rest))
-        return np.asarray(np.minimum(log_p, 0.0))
+        steps, rest = self._longest[channel], self._others[channel]
+        distance = np.abs(self._weighted[channel])
+        log_p = walk_log_p(steps, rest, distance)
+        for line in np.flatnonzero(self._real):  # signs instead of phases
+            log_p[line] = line_walk_log_p(steps[line], float(rest[line]), float(distance[line]))
+        return log_p
 
     def _present_log_p(self, channel: int) -> NDArray[np.float64]:
         count, evidence = int(self._count[channel]), self._evidence[channel]

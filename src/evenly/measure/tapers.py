@@ -22,6 +22,7 @@ __all__ = ["Group", "Plan", "bandwidth", "new_lines", "plan", "slepian"]
 
 # Half bandwidth in bins by the shorter side in pixels: wide bands see weak lines better and need a smooth background.
 _WANTED = ((100, 2.0), (160, 3.0), (400, 4.0), (inf, 6.0))
+_NEAR = 0.3  # bandwidth over the distance of neighbouring lines up to which a background is smooth enough
 _OVERLAP = 0.65  # bandwidth over the distance of neighbouring lines: beyond, lines of one period share tapers
 
 
@@ -53,8 +54,10 @@ def bandwidth(shorter: int, period: int) -> float:
         period: In pixels.
     """
     wanted = next(half for side, half in _WANTED if shorter < side)
-    allowed = _OVERLAP * shorter / period
-    return max((half for _, half in _WANTED if half <= min(wanted, allowed)), default=0.0)
+    if _OVERLAP * shorter / period < _WANTED[0][1]:
+        return 0.0
+    allowed = max(_WANTED[0][1], _NEAR * shorter / period)
+    return max(half for _, half in _WANTED if half <= min(wanted, allowed))
 
 
 @lru_cache(maxsize=256)

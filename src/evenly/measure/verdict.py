@@ -47,24 +47,14 @@ def judge(
     if not any(seen.values()):
         return "none", (), ()
     compressed = before is not results or (encoding is not None and encoding.lossy)
-    mosaic = any(2 in periods for periods in seen.values()) and examination.is_mosaic
     processed = set(seen["variance"]) | set(seen["interpolation"])
     causes: list[Cause] = []
-    grid = [p for p in processed if before is not results and p in JPEG_PERIODS]
+    grid = sorted(p for p in processed if before is not results and p in JPEG_PERIODS)
     if grid:
-        causes.append(Cause("jpeg-grid", tuple(sorted(grid)), f"JPEG's grid ({_pixels(grid)})"))
-    if mosaic:
-        causes.append(Cause("demosaicing", (2,), "demosaicing of a colour sensor (2 pixels)"))
+        causes.append(Cause("jpeg-grid", tuple(grid), f"JPEG's grid ({_pixels(grid)})"))
 
-    texture: set[int] = set()
-    added: set[int] = set()  # periods with a pattern in brightness or colour
-    for name in ("mean", "chroma"):
-        if name == "chroma" and (compressed or mosaic):
-            subsampled = [p for p in seen[name] if compressed and p not in grid]
-            if subsampled:
-                text = f"colours stored coarser ({_pixels(subsampled)})"
-                causes.append(Cause("chroma-subsampling", tuple(subsampled), text))
-            continue
+    def added_by(name: str) -> dict[int, Trace]:
+        """Periods whose lines neither rounding nor a pattern in the strength of details explains."""
         left = {}
         for p in seen[name]:
             trace = results[p].traces()[name]
@@ -72,8 +62,22 @@ def judge(
             floor = _FAINT if p in processed or name == "chroma" else 0.0
             floor = _COMPRESSED.get(p, floor) if compressed else floor
             if not floor or (_strength(trace) >= floor and examination.ungained(name, p) < _WEAK):
-                left[p] = trace  # else rounding, or the strength of details, left it
-        (texture if _is_texture(left, name, examination) else added).update(left)
+                left[p] = trace
+        return left
+
+    texture: set[int] = set()
+    added: set[int] = set()  # periods with a pattern in brightness or colour
+    brightness = added_by("mean")
+    (texture if _is_texture(brightness, "mean", examination) else added).update(brightness)
+    mosaic = 2 not in added and any(2 in periods for periods in seen.values()) and examination.is_mosaic
+    if mosaic:
+        causes.append(Cause("demosaicing", (2,), "demosaicing of a colour sensor (2 pixels)"))
+    if not compressed and not mosaic:
+        colours = added_by("chroma")
+        (texture if _is_texture(colours, "chroma", examination) else added).update(colours)
+    elif compressed and (subsampled := [p for p in seen["chroma"] if p not in grid]):
+        text = f"colours stored coarser ({_pixels(subsampled)})"
+        causes.append(Cause("chroma-subsampling", tuple(subsampled), text))
     strengths: set[int] = set()  # periods with a pattern in the strength of details only
     for name in ("variance", "interpolation"):
         left = {p: t for p, r in results.items() if (t := r.traces()[name]) is not None and _fires(t)}
