@@ -31,7 +31,7 @@ def texture(rng: np.random.Generator, shape: tuple[int, ...], slope: float = 1.0
 
     contrast = np.exp(0.8 * noise(1.5))
     channels = [128 + 15 * contrast * noise(slope) + rng.standard_normal((height, width)) for _ in range(3)]
-    return np.stack(channels, -1) if len(shape) == 3 else channels[0]
+    return np.clip(np.stack(channels, -1) if len(shape) == 3 else channels[0], 8, 247)  # room for patterns
 
 
 def cosine(shape: tuple[int, ...], period: int, line: tuple[int, int], phase: float = 0.0) -> Array:
