@@ -13,10 +13,10 @@ by the inverse root of the tapers' Gram matrix over the part that sounds, which 
 Each piece gives ``z = exp(i arg mu) sqrt(-log p)``, a standard complex normal draw under the null, at most 3 long;
 pieces count alike, quiet or loud. Over ``S`` pieces:
 
-- *phases agree*: ``|sum z|^2 / (S sum |z|^2)`` is Beta(1, S - 1) for independent uniform phases and Gaussian lengths,
-  however much of the line's power a single note brings (below four pieces: ``|sum z|^2 / S`` is exponential);
-- *phases agree where it is quiet*, for tones that only pauses let through: the distance that steps get whose lengths
-  are each piece's amplitude over its background's power, in random directions under the null (`sound_phases`);
+- *phases agree*: the distance ``|sum z|`` that steps of these lengths get in random directions (`sound_phases`),
+  whatever share of the line's power a single note brings (below four pieces: ``|sum z|^2 / S`` is exponential);
+- *phases agree where it is quiet*, for tones that only pauses let through: the same for steps whose lengths are each
+  piece's amplitude over its background's power;
 - *a tone at any phase*, in sounds of 16 pieces and more: ``sum min(-log p, 3)`` against the same sum at neighbouring
   frequencies, gamma under the null. Music, whose partials meet any frequency for a while, raises both alike;
   the cap keeps single notes from deciding.
@@ -33,7 +33,7 @@ import numpy as np
 
 from evenly.measure.pooling import gamma_tail, together
 from evenly.measure.probability import fisher, line_log_p
-from evenly.measure.sound_phases import TOLD, line_walk_log_p, walk_log_p
+from evenly.measure.sound_phases import Walks, mirrored
 from evenly.measure.sound_pieces import MARGIN, Pieces, even, irregular
 from evenly.measure.tapers import slepian
 
@@ -98,7 +98,8 @@ class PeriodTones:
         period: In samples.
         index: Shape (lines,): ``k`` of the frequencies ``k * rate / period``.
         log_p: Natural logarithm of the p-value of all together, for lines that are independent.
-        log_p_any: The same for lines that may depend on each other, as they do where replicas are.
+        log_p_any: The same where replicas are: lines may depend on each other, and images of slow movements have a
+            fixed phase but for the sign.
         line_log_p: Shape (lines,): of each.
         db: Shape (lines,): power over the local floor; NaN where no neighbouring frequency is free.
         amplitude: Shape (lines,): of full scale.
@@ -134,14 +135,11 @@ class ToneState:
         self._pieces = Pieces(channels, irregular(base, middle), base, least)
         shape = (channels, len(self._bins))
         self._count = np.zeros(channels, np.int64)
-        self._sum = np.zeros(shape, np.complex128)
-        self._squares = np.zeros(shape)
+        self._draws = [Walks(self._real) for _ in range(channels)]
+        self._weighted = [Walks(self._real) for _ in range(channels)]  # amplitudes over their variances
         self._evidence = np.zeros((*shape, 1 + _NEIGHBOURS))  # sums of -log p, capped: the line's, then its neighbours'
         self._power = np.zeros((*shape, 1 + _NEIGHBOURS))
-        self._weighted = np.zeros(shape, np.complex128)  # amplitudes over their variances
         self._weights = np.zeros(shape)
-        self._longest = np.zeros((*shape, TOLD))  # of the weighted amplitudes
-        self._others = np.zeros(shape)  # sum of the squares of the rest
 
     def push(self, block: NDArray[np.float64]) -> None:
         """More of the sound, shape (channels, any number of samples)."""
@@ -188,9 +186,7 @@ class ToneState:
         self._count[channel] += 1
         self._evidence[channel] += np.minimum(-log_p, _CAP)
         self._power[channel] += np.where(np.concatenate([np.ones((len(offsets), 1)), offsets], 1) != 0, power, np.nan)
-        draw = _draw(along[:, 0], log_p[:, 0], self._real)
-        self._sum[channel] += draw
-        self._squares[channel] += np.abs(draw) ** 2
+        self._draws[channel].add(_draw(along[:, 0], log_p[:, 0], self._real))
         self._add_amplitude(channel, raw, tapers, steering)
 
     def _add_amplitude(
@@ -207,12 +203,8 @@ class ToneState:
         total = (np.abs(y) ** 2).sum(0)
         rest = np.maximum(total - np.abs(steering @ y) ** 2 / size, _CLEAR * total)
         variance = factor**2 * rest / (_TAPERS - 1) / size + np.finfo(float).tiny
-        self._weighted[channel] += amplitude / variance
+        self._weighted[channel].add(amplitude / variance)
         self._weights[channel] += 1 / variance
-        lengths = np.concatenate([self._longest[channel], np.abs(amplitude / variance)[:, None]], axis=1)
-        lengths = np.partition(lengths, 0, axis=1)
-        self._others[channel] += lengths[:, 0] ** 2
-        self._longest[channel] = lengths[:, 1:]
 
     def results(self) -> dict[int, list[PeriodTones | None]]:
         """By period, then by channel; ``None`` for channels without sound in any piece."""
@@ -229,23 +221,12 @@ class ToneState:
 
     def _line_log_p(self, channel: int) -> list[NDArray[np.float64]]:
         """Of agreeing phases, of those where it is quiet, and of tones at any phase, per line."""
-        count, length = int(self._count[channel]), np.abs(self._sum[channel]) ** 2
+        count, draws = int(self._count[channel]), self._draws[channel]
         if count < _FEW:
-            shape = np.where(self._real, 0.5, 1.0)
-            agree = np.array([gamma_tail(s, x) for s, x in zip(shape, shape * length / count, strict=True)])
-            return [agree]
-        share = length / np.maximum(count * self._squares[channel], np.finfo(float).tiny)
-        agree = line_log_p(np.minimum(share, 1.0 - _SURE), count, self._real)
-        found = [agree, self._quiet_log_p(channel)]
+            shape, length = np.where(self._real, 0.5, 1.0), np.abs(draws.ends) ** 2
+            return [np.array([gamma_tail(s, x) for s, x in zip(shape, shape * length / count, strict=True)])]
+        found = [draws.log_p(), self._weighted[channel].log_p()]
         return found if count < _MANY else [*found, self._present_log_p(channel)]
-
-    def _quiet_log_p(self, channel: int) -> NDArray[np.float64]:
-        steps, rest = self._longest[channel], self._others[channel]
-        distance = np.abs(self._weighted[channel])
-        log_p = walk_log_p(steps, rest, distance)
-        for line in np.flatnonzero(self._real):  # signs instead of phases
-            log_p[line] = line_walk_log_p(steps[line], float(rest[line]), float(distance[line]))
-        return log_p
 
     def _present_log_p(self, channel: int) -> NDArray[np.float64]:
         count, evidence = int(self._count[channel]), self._evidence[channel]
@@ -272,16 +253,17 @@ class ToneState:
         with np.errstate(divide="ignore"):
             db = 10 * np.log10(power[:, 0] / floor)
         weights = self._weights[channel][chosen]
-        amplitude = np.abs(self._weighted[channel][chosen]) / weights
+        amplitude = np.abs(self._weighted[channel].ends[chosen]) / weights
         excess = np.maximum(amplitude**2 - 1 / weights, 0.0)
         energy = float((excess * np.where(self._real[chosen], 1.0, 0.5)).sum())
-        dependent = [together(list(one)) for one in log_p]
-        dependent += [dependent[0]] * (_MAIN // 2 - 1)
+        anyhow = [together(list(one)) for one in log_p]
+        anyhow += [anyhow[0]] * (_MAIN // 2 - 1)
         independent = [fisher(one) for one in log_p[:2]]
         independent += [independent[0]] * (_MAIN // 2 - 1)
+        imaged = [together(list(np.where(self._real[chosen], one, mirrored(one)))) for one in log_p[:2]]
         index = self._lines[chosen] * period // self._base
         return PeriodTones(
-            period, index, together([*independent, *dependent]), together(dependent), every, db, amplitude, energy
+            period, index, together([*independent, *anyhow]), together(imaged), every, db, amplitude, energy
         )
 
 
