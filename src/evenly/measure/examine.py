@@ -140,7 +140,7 @@ class Examination:
         """Whether the strongest line of these periods lies beside its frequency, or stronger ones lie elsewhere."""
         found = tuple(periods)
         name = {"mean": "mean", "chroma": "mean"}.get(trace, "variance")
-        beside = [self._is_beside(grid, p) for p in found if (grid := grid_of(self.grids[name], p)) is not None]
+        beside = [self._is_beside(grid, p) for p in found if (grid := grid_of(self.grids.get(name, {}), p))]
         return any(beside) or self._has_rival(name, found)
 
     def _is_beside(self, lines: PlaneLines, period: int) -> bool:
