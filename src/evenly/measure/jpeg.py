@@ -42,8 +42,9 @@ def find_grid(grey: NDArray[np.float32]) -> tuple[int, int] | None:
     Args:
         grey: Shape (H, W), grey levels.
     """
-    controls = [(0, 4), (4, 0), (4, 4), (2, 3), (3, 6)]
-    if _zeros(grey, 0, 0) > max(_zeros(grey, *c) for c in controls) + _margin(grey):  # where most grids are
+    controls = [(4, 4), *((0, n) for n in range(1, _BLOCK)), *((n, 0) for n in range(1, _BLOCK))]  # may share an axis
+    limit = _zeros(grey, 0, 0) - _margin(grey)
+    if all(_zeros(grey, *c) < limit for c in controls):  # where most grids are
         return 0, 0
     start = [max(0, (n - _SEARCH_SIDE) // (2 * _BLOCK) * _BLOCK) for n in grey.shape]
     middle = grey[start[0] : start[0] + _SEARCH_SIDE, start[1] : start[1] + _SEARCH_SIDE]
