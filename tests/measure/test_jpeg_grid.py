@@ -50,6 +50,13 @@ def test_the_grid_of_a_cropped_jpeg_is_found(clean, quality, top, left, which, s
     assert find_grid(grey(stored)) == (-top % 8, -left % 8)
 
 
+@pytest.mark.parametrize("shift", [(0, 6), (0, 3), (5, 0), (2, 0)])
+def test_a_grid_that_starts_at_one_border_is_not_taken_for_one_at_both(clean, shift):
+    for picture in clean.values():
+        stored = injections.jpeg(picture, 75)[shift[0] : shift[0] + 172, shift[1] : shift[1] + 172]
+        assert find_grid(grey(stored)) == (-shift[0] % 8, -shift[1] % 8)
+
+
 def test_the_grid_is_where_most_coefficients_vanish(clean):
     stored = grey(injections.jpeg(clean["camera"], 80)[3:187, 6:190])
     zeros = np.zeros((8, 8))
