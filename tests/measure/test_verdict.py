@@ -166,7 +166,8 @@ def test_verdict_periods_and_causes_agree(seed, size, amplitude, period):
     measured = measure_image(photographs.to_bytes(pixels))
     claimed = {p for c in measured.causes if c.kind in {"up-sampling", "resize"} for p in c.periods}
     assert (measured.verdict == "none") == (measured.found == ())
-    assert set(measured.found) == claimed
+    assert claimed <= set(measured.found)
+    assert all(any(p % q == 0 or q % p == 0 for q in claimed) for p in measured.found)  # no period without a cause
     assert list(measured.found) == sorted(set(measured.found) & set(PERIODS))
     assert all(c.periods and c.text for c in measured.causes)
     assert len({c.kind for c in measured.causes}) == len(measured.causes)
