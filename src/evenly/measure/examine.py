@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Grids = Mapping[str, Mapping[int, PlaneLines]]
     Level = Callable[[NDArray[Any]], NDArray[np.float32]]
-    Pick = Callable[[Planes], Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32] | None]]]
+    Pick = Callable[[Planes], Mapping[str, tuple[NDArray[np.float32], ...]]]
 
 __all__ = ["Examination", "gather", "grid_of"]
 
@@ -49,7 +49,7 @@ def gather(
         pixels: Shape (H, W) or (H, W, 3).
         level: From pixels to grey levels.
         layout: Frequencies and tapers for the picture less its margin.
-        pick: From a strip to its planes by name, each with its weight or ``None``.
+        pick: From a strip to its planes by name, each with its weights, see :class:`~evenly.measure.lines.PlaneSums`.
         every: Whether strips hold differences and chroma.
 
     Returns:
@@ -60,10 +60,10 @@ def gather(
     for strip in strips(pixels, level, every=every):
         first, last = max(0, MARGIN - strip.start), min(len(strip.mean), height - MARGIN - strip.start)
         inside = slice(first, last), slice(MARGIN, -MARGIN)
-        for name, (plane, weight) in pick(strip).items():
+        for name, (plane, *weights) in pick(strip).items():
             if name not in sums:
-                sums[name] = PlaneSums(layout, weighted=weight is not None)
-            sums[name].add(strip.start + first - MARGIN, plane[inside], None if weight is None else weight[inside])
+                sums[name] = PlaneSums(layout, len(weights))
+            sums[name].add(strip.start + first - MARGIN, plane[inside], *(w[inside] for w in weights))
     return {name: s.lines() for name, s in sums.items()}
 
 
@@ -101,9 +101,9 @@ class Examination:
 
     @cached_property
     def _residuals(self) -> Grids:
-        def pick(strip: Planes) -> dict[str, tuple[NDArray[np.float32], None]]:
+        def pick(strip: Planes) -> dict[str, tuple[NDArray[np.float32], ...]]:
             colours = zip(("blue", "red"), strip.chroma, strict=False)
-            return {"mean": (strip.residual, None), **{name: (c.residual, None) for name, c in colours}}
+            return {"mean": (strip.residual,), **{name: (c.residual,) for name, c in colours}}
 
         return gather(self.pixels, self.level, self.layout, pick)
 
@@ -120,7 +120,7 @@ class Examination:
         waves = []
         for channel in range(3):
             part = self.pixels[..., channel]
-            found = gather(part, self.level, self.layout, lambda s: {"variance": (s.variance, None)}, every=False)
+            found = gather(part, self.level, self.layout, lambda s: {"variance": (s.variance,)}, every=False)
             lines = grid_of(found["variance"], 2)
             if lines is None:
                 return False

@@ -34,6 +34,7 @@ __all__ = ["measure_image"]
 _LEAST_SIDE = 24  # pixels: below, no period has the three tapers per axis that a test needs
 _BLOCKS_SIDE = 512  # pixels: JPEG's blocks are looked for in the middle of larger pictures
 _LIKELY_GRID = -2.0  # log10 p from which a grid is looked for
+_FOLLOWS_CONTENT = 4  # pixels: at longer periods details of the content itself are in the way
 _NEIGHBOURS = 24  # frequencies whose backgrounds a line's power is compared with
 _LN10 = float(np.log(10.0))
 
@@ -112,14 +113,14 @@ class _Power:
         self.names = {name for trace in traces for name in _TRACES[trace]}
         self.total, self.count = 0.0, 0
 
-    def planes(self, strip: Planes) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32] | None]]:
-        """The tested planes of a strip, by name, each with its weight."""
+    def planes(self, strip: Planes) -> dict[str, tuple[NDArray[np.float32], ...]]:
+        """The tested planes of a strip, by name, each with its weights."""
         self.total += float(np.vdot(strip.residual, strip.residual))
         self.count += strip.residual.size
-        found: dict[str, tuple[NDArray[np.float32], NDArray[np.float32] | None]] = {
-            "mean": (strip.mean, strip.weight),
-            "variance": (strip.variance, None),
-            **{name: (plane, None) for name, plane in zip(("along", "down"), strip.differences, strict=False)},
+        found: dict[str, tuple[NDArray[np.float32], ...]] = {
+            "mean": (strip.mean, strip.weight, strip.content),
+            "variance": (strip.variance,),
+            **{name: (plane,) for name, plane in zip(("along", "down"), strip.differences, strict=False)},
             **{name: (c.mean, c.weight) for name, c in zip(("blue", "red"), strip.chroma, strict=False)},
         }
         return {name: plane for name, plane in found.items() if name in self.names}
@@ -155,7 +156,8 @@ def _period(period: int, grids: dict[str, dict[int, PlaneLines]], power: float) 
 
 def _trace(period: int, all_grids: Sequence[dict[int, PlaneLines]], planes: Sequence[PlaneLines], name: str) -> Trace:
     index, at = chosen(planes[0], period)
-    evidence = [combine(plane.log_p[:, at[0], at[1]], index) for plane in planes]
+    steerings = 2 if period > _FOLLOWS_CONTENT else 3
+    evidence = [combine(plane.log_p[:steerings, at[0], at[1]], index) for plane in planes]
     scores = [_score(g, p, index, at) for g, p in zip(all_grids, planes, strict=True)]
 
     def joined(part: str) -> float | None:

@@ -20,29 +20,33 @@ if TYPE_CHECKING:
 __all__ = ["Evidence", "PlaneLines", "PlaneSums", "chosen", "combine"]
 
 
+_WEIGHTS = (0.4, 0.4, 0.2)  # of the steerings: the last one's null is less exact, brightness and details go together
+
+
 class PlaneSums:
     """The tapered sums of one plane, gathered strip by strip.
 
     Args:
         layout: Frequencies and tapers.
-        weighted: Whether strips come with the weight that a pattern of constant amplitude has in them.
+        weights: How many weights strips come with: that of a pattern of constant amplitude in them, then those of
+            patterns whose amplitude follows something.
     """
 
-    def __init__(self, layout: Plan, *, weighted: bool) -> None:
+    def __init__(self, layout: Plan, weights: int) -> None:
         self.layout = layout
         self.sums = [np.zeros((len(g.rows), g.columns.shape[1] // 2), np.complex64) for g in layout.groups]
-        self.steerings = [np.zeros((g.tapers, g.tapers), np.float32) for g in layout.groups] if weighted else None
+        self.steerings = [np.zeros((weights, g.tapers, g.tapers), np.float32) for g in layout.groups]
 
-    def add(self, start: int, plane: NDArray[np.float32], weight: NDArray[np.float32] | None = None) -> None:
+    def add(self, start: int, plane: NDArray[np.float32], *weights: NDArray[np.float32]) -> None:
         """Add rows of the plane, without its margin; ``start`` counts from the plane's first row."""
         along = plane @ self.layout.columns
-        weights = None if weight is None else weight @ self.layout.tapers
+        steered = [weight @ self.layout.tapers for weight in weights]
         rows = slice(start, start + len(plane))
         for number, (group, (lines, tapers)) in enumerate(zip(self.layout.groups, self.layout.spans, strict=True)):
             waves = np.ascontiguousarray(along[:, lines]).view(np.complex64)  # (rows, tapers * frequencies)
             self.sums[number] += group.rows[:, rows] @ waves
-            if self.steerings is not None and weights is not None:
-                self.steerings[number] += group.taper_rows[:, rows] @ weights[:, tapers]
+            for steering, part in zip(self.steerings[number], steered, strict=True):
+                steering += group.taper_rows[:, rows] @ part[:, tapers]
 
     def lines(self) -> dict[int, PlaneLines]:
         """What there is at every grid of frequencies, by its base."""
@@ -50,9 +54,11 @@ class PlaneSums:
         for number, group in enumerate(self.layout.groups):
             count, base = group.tapers, group.base
             y = self.sums[number].reshape(base, count, count, base // 2 + 1).transpose(0, 3, 1, 2)
-            steerings = [np.outer(group.taper_rows.sum(axis=1), group.taper_columns.sum(axis=0)).astype(np.float64)]
-            if self.steerings is not None:
-                steerings.insert(0, self.steerings[number].astype(np.float64))
+            flat = np.outer(group.taper_rows.sum(axis=1), group.taper_columns.sum(axis=0)).ravel()[:, None]
+            weighted = self.steerings[number].reshape(-1, count * count).T  # (tapers ** 2, weights)
+            steerings = [weighted[:, :1], flat] if weighted.size else [flat]
+            if weighted.shape[1] > 1:
+                steerings.append(weighted)
             found[base] = PlaneLines.of(group, y.reshape(base, base // 2 + 1, -1), steerings)
         return found
 
@@ -64,7 +70,6 @@ class PlaneLines:
     Attributes:
         group: The grid's frequencies and tapers.
         y: Shape (base, base // 2 + 1, tapers ** 2): the tapered sums.
-        steering: Shape (tapers ** 2,): the proportions in which a pattern of constant amplitude falls into the tapers.
         log_p: Shape (steerings, base, base // 2 + 1): natural logarithm of the p-value.
         wave: Shape (base, base // 2 + 1), complex: ``A exp(i phase)`` of the line ``A cos(2 pi (a y + b x) / base +
             phase)`` at the plane's first pixel, by the first steering.
@@ -74,7 +79,6 @@ class PlaneLines:
 
     group: Group
     y: NDArray[np.complex64]
-    steering: NDArray[np.float64]
     log_p: NDArray[np.float64]
     wave: NDArray[np.complex128]
     power: NDArray[np.float64]
@@ -82,22 +86,26 @@ class PlaneLines:
 
     @classmethod
     def of(cls, group: Group, y: NDArray[np.complex64], steerings: Sequence[NDArray[np.float64]]) -> PlaneLines:
-        """Test coefficients (base, frequencies, tapers ** 2) against each steering (tapers, tapers)."""
+        """Test coefficients (base, frequencies, tapers ** 2) against each steering's directions (tapers ** 2, q)."""
         base, products = group.base, y.shape[-1]
         real = _own_conjugates(base)
-        energy = (y.real.astype(np.float64) ** 2 + y.imag.astype(np.float64) ** 2).sum(-1)
-        energy = np.maximum(energy, 1e-12)
+        energy = np.maximum(_power(y), 1e-12)
         log_p = []
-        for number, steering in enumerate(steerings):
-            g = steering.ravel()
-            along = y @ g.astype(np.float32)
-            power = (along.real.astype(np.float64) ** 2 + along.imag.astype(np.float64) ** 2) / (g @ g)
-            log_p.append(line_log_p(np.minimum(power / energy, 1.0), products, real))
-            if number == 0:
-                wave = np.where(real, 1.0, 2.0) * along / (g @ g)
-                first = power
+        for steering in steerings:
+            basis, _ = np.linalg.qr(steering.astype(np.float64))
+            share = np.minimum(_power(y @ basis.astype(np.float32)) / energy, 1.0)
+            log_p.append(line_log_p(share, products, real, basis.shape[1]))
+        g = steerings[0][:, 0].astype(np.float64)
+        along = y @ g.astype(np.float32)
+        wave = np.where(real, 1.0, 2.0) * along / (g @ g)
+        first = _power(along[..., None]) / (g @ g)
         background = np.maximum(energy - first, 0.0) / (products - 1)
-        return cls(group, y, steerings[0].ravel(), np.array(log_p), wave.astype(np.complex128), first, background)
+        return cls(group, y, np.array(log_p), wave.astype(np.complex128), first, background)
+
+
+def _power(y: NDArray[np.complex64]) -> NDArray[np.float64]:
+    """Sum of squared magnitudes over the last axis."""
+    return np.asarray((y.real.astype(np.float64) ** 2 + y.imag.astype(np.float64) ** 2).sum(-1))
 
 
 def _own_conjugates(base: int) -> NDArray[np.bool_]:
@@ -122,14 +130,20 @@ def combine(log_p: NDArray[np.float64], index: NDArray[np.int64]) -> Evidence:
     combination loses little against the best.
     """
     on_x, on_y = index[:, 0] == 0, index[:, 1] == 0
-    parts: dict[str, list[float]] = {"together": [], "x": [], "y": [], "diagonal": []}
-    for steering in log_p:
-        parts["together"] += [fisher(steering[on_x | on_y]), fisher(steering), cauchy(steering)]
-        for name, chosen in (("x", on_x), ("y", on_y), ("diagonal", ~(on_x | on_y))):
-            if chosen.any():
-                parts[name] += [fisher(steering[chosen]), cauchy(steering[chosen])]
-    x, y, diagonal = (cauchy(parts[n]) if parts[n] else None for n in ("x", "y", "diagonal"))
-    return Evidence(cauchy(parts["together"]), x, y, diagonal)
+    parts: dict[str, tuple[list[float], list[float]]] = {n: ([], []) for n in ("together", "x", "y", "diagonal")}
+
+    def add(name: str, weight: float, *values: float) -> None:
+        parts[name][0].extend(values)
+        parts[name][1].extend([weight] * len(values))
+
+    for steering, weight in zip(log_p, _WEIGHTS, strict=False):
+        add("together", weight, fisher(steering[on_x | on_y]), fisher(steering), cauchy(steering))
+        for name, which in (("x", on_x), ("y", on_y), ("diagonal", ~(on_x | on_y))):
+            if which.any():
+                add(name, weight, fisher(steering[which]), cauchy(steering[which]))
+    together, x, y, diagonal = (cauchy(*parts[n]) if parts[n][0] else None for n in parts)
+    assert together is not None
+    return Evidence(together, x, y, diagonal)
 
 
 def chosen(lines: PlaneLines, period: int) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -58,6 +58,7 @@ class Planes:
         start: First row, from the picture's top.
         mean: Luma residual over its local strength, clipped to 3.
         weight: What ``mean`` was multiplied by, per grey level.
+        content: The weight times the local brightness, from -2 (black) to 2 (white).
         residual: Luma residual in grey levels.
         variance: Local strength of the residual against its neighbourhood.
         differences: Log energy of the first differences against its neighbourhood: along the columns, down the rows.
@@ -67,6 +68,7 @@ class Planes:
     start: int
     mean: NDArray[np.float32]
     weight: NDArray[np.float32]
+    content: NDArray[np.float32]
     residual: NDArray[np.float32]
     variance: NDArray[np.float32]
     differences: tuple[NDArray[np.float32], ...]
@@ -104,6 +106,10 @@ def _planes(block: NDArray[np.float32], start: int, boxes: Boxes, every: bool) -
     luma = _widened(block if block.ndim == 2 else block @ LUMA)
     r = _residual(luma)
     mean, weight = _normalised(r, boxes.gain, shape)
+    brightness = _box(_centre(luma, tuple(n + boxes.strength - 1 for n in shape)), boxes.strength)
+    brightness *= np.float32(1 / (64 * boxes.strength**2))
+    brightness -= np.float32(2.0)
+    content = weight * brightness
     strength = np.abs(r)
     local = _box(_box(strength, boxes.strength), 3)
     local *= np.float32(1 / (9 * boxes.strength**2))
@@ -112,7 +118,7 @@ def _planes(block: NDArray[np.float32], start: int, boxes: Boxes, every: bool) -
     np.minimum(e, np.float32(4.0), out=e)
     variance = _against_box(e, boxes.strength, shape)
     if not every:
-        return Planes(start, mean, weight, _centre(r, shape), variance, (), ())
+        return Planes(start, mean, weight, content, _centre(r, shape), variance, (), ())
     near = _centre(luma, (shape[0] + boxes.strength + 1, shape[1] + boxes.strength + 1))
     middle = near[1:-1, 1:-1]
     differences = tuple(
@@ -125,7 +131,7 @@ def _planes(block: NDArray[np.float32], start: int, boxes: Boxes, every: bool) -
         for weights in (_BLUE, _RED):
             c = _residual(_widened(part @ weights))
             chroma.append(Colour(*_normalised(c, boxes.gain, shape), _centre(c, shape)))
-    return Planes(start, mean, weight, _centre(r, shape), variance, differences, tuple(chroma))
+    return Planes(start, mean, weight, content, _centre(r, shape), variance, differences, tuple(chroma))
 
 
 def _widened(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,21 +16,27 @@ _LEAST = 1e-300  # nothing smaller has its logarithm taken
 _LARGEST = 0.99  # p-value in a Cauchy combination
 
 
-def line_log_p(share: NDArray[np.float64], tapers: int, real: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Log p of the share of energy that lies along a line's own direction among the tapers (Thomson 1982).
+def line_log_p(
+    share: NDArray[np.float64], tapers: int, real: NDArray[np.bool_], directions: int = 1
+) -> NDArray[np.float64]:
+    """Log p of the share of energy that lies along a line's own directions among the tapers (Thomson 1982).
 
-    In a locally white Gaussian background the share is Beta(c, c (M - 1)) for ``M`` tapers, with ``c = 1`` for complex
-    coefficients and ``1/2`` for real ones (a line that is its own conjugate).
+    In a locally white Gaussian background the share is Beta(c q, c (M - q)) for ``M`` tapers and ``q`` directions, with
+    ``c = 1`` for complex coefficients and ``1/2`` for real ones (a line that is its own conjugate).
 
     Args:
         share: Any shape, in [0, 1].
         tapers: Products of tapers, ``M``.
         real: Same shape: where the coefficients are real.
+        directions: ``q``, 1 or 2.
     """
-    log_p = (tapers - 1) * np.log(np.clip(1.0 - share, _LEAST, 1.0))
-    if real.any():
-        log_p[real] = half_log_p(share[real], (tapers - 1) / 2)
-    return log_p
+    rest = np.log(np.clip(1.0 - share, _LEAST, 1.0))
+    log_p = (tapers - directions) * rest
+    if directions == 1:
+        if real.any():
+            log_p[real] = half_log_p(share[real], (tapers - 1) / 2)
+        return log_p
+    return np.where(real, log_p / 2, log_p + np.log1p((tapers - 2) * share))
 
 
 def half_log_p(share: NDArray[np.float64], b: float) -> NDArray[np.float64]:
@@ -58,15 +64,17 @@ def fisher(log_p: ArrayLike) -> float:
     return min(0.0, float(-x + top + np.log(np.exp(terms - top).sum())))
 
 
-def cauchy(log_p: ArrayLike) -> float:
-    """Log p of the mean of Cauchy quantiles, valid in the tail under any dependence (Liu and Xie 2020).
+def cauchy(log_p: ArrayLike, weights: ArrayLike = 1.0) -> float:
+    """Log p of the weighted mean of Cauchy quantiles, valid in the tail under any dependence (Liu and Xie 2020).
 
     P-values near 1 count as 0.99: their quantiles would outweigh any evidence.
     """
     values = np.asarray(log_p, dtype=np.float64)
+    parts = np.broadcast_to(np.asarray(weights, dtype=np.float64), values.shape)
+    parts = parts / parts.sum()
     least = float(values.min())
     if least < -30.0:  # tan(pi (1/2 - p)) is 1 / (pi p) there; larger p-values add nothing that counts
-        return min(0.0, float(np.log(values.size) + least - np.log(np.exp(least - values).sum())))
+        return min(0.0, float(least - np.log((parts * np.exp(least - values)).sum())))
     p = np.minimum(np.exp(values), _LARGEST)
-    mean = float(np.tan(np.pi * (0.5 - p)).mean())
+    mean = float((parts * np.tan(np.pi * (0.5 - p))).sum())
     return float(np.log(np.clip(np.arctan2(1.0, mean) / np.pi, 1e-300, 1.0)))
