@@ -9,7 +9,8 @@ white, level sound are transformed; for pairs of frequencies a multiple of ``1/p
 is Beta(1, T - 1) in a sound without replicas. The means over frames are taken off first: constant tones are not
 replicas. The sum of ``min(-(T - 2) log(1 - C), 4)`` over the pairs is compared with the same sum at other distances,
 near by but no multiples: transients and modulation raise both alike. The cap keeps the partials of a long note, a few
-pairs, from deciding: a stride moves them all.
+pairs, from deciding: a stride moves them all. Neighbouring pairs depend on each other, in music most: how much is seen
+in the variance of sums over blocks of them and, since one period shows too few of such clumps, on average over periods.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ _LEAST = 12  # periods in a frame: bins between two multiples of 1/p
 _TOGETHER = 8  # half frames in a piece
 _SHIFTS = 6  # multiples k of 1/p that are tested
 _LOCAL = 17  # bins over which every frame is levelled, so that no frame counts for more than another
-_QUIET = 1e-12  # of the largest power in a frame: below is rounding
-_CONTROLS = (3, -3, 4, -4, 5, -5)  # bins by which the control distances differ
+_QUIET = 1e-8  # of the largest power in a frame: below are the side lobes of the window round a tone
+_CONTROLS = (3, -3, 4, -4, 5, -5, 6, -6, 7, -7)  # bins by which the control distances differ
 _SEEN = -3.0  # log p above which no level is given: that of nothing
 _CAP = 4.0  # of one pair's evidence
 _BLOCKS = (8, 32, 128)  # neighbouring pairs that are summed to see how much they depend on each other
-_OVERLAP = 0.75  # independent values per value: frames and bins of a Hann window overlap
+_CLUMPS = 0.7  # of what dependence exceeds 1: how much heavier it makes the tail beside the variance
+_TRUSTED = 10.0  # control distances that the variance by dependence is worth, against that between the control sums
 
 
 def replica_frame(samples: int | None, periods: Sequence[int], base: int) -> int | None:
@@ -146,32 +148,34 @@ class ReplicaState:
 
     def results(self) -> dict[int, list[PeriodReplicas | None]]:
         """By period, then by channel; ``None`` for channels with too few frames."""
-        return {
-            pairs.period: [
-                self._period(channel, pairs) if self._count[channel] >= _LEAST_FRAMES else None
-                for channel in range(len(self._count))
-            ]
-            for pairs in self._pairs
-        }
+        found: dict[int, list[PeriodReplicas | None]] = {pairs.period: [] for pairs in self._pairs}
+        for channel, count in enumerate(self._count.tolist()):
+            if count < _LEAST_FRAMES:
+                for listed in found.values():
+                    listed.append(None)
+                continue
+            coherence = [self._coherence(channel, pairs) for pairs in self._pairs]
+            evidence = [np.minimum(-(count - 2) * np.log1p(-c), _CAP) for c in coherence]
+            clumps = [_dependence(e[1:]) for e in evidence]
+            usual = float(np.mean(clumps))
+            for pairs, c, e, own in zip(self._pairs, coherence, evidence, clumps, strict=True):
+                log_p = _log_p(e, max(own, usual))
+                level = self._level(channel, pairs, c, count) if log_p < _SEEN else float("-inf")
+                found[pairs.period].append(PeriodReplicas(pairs.period, log_p, level))
+        return found
 
     def spectrum(self, channel: int) -> NDArray[np.float64]:
         """Mean power in the frames, shape (frame // 2 + 1,): what the search for other causes looks at."""
         return self._power[channel, : self._frame // 2 + 1] / max(int(self._count[channel]), 1)
 
-    def _period(self, channel: int, pairs: _Pairs) -> PeriodReplicas:
+    def _coherence(self, channel: int, pairs: _Pairs) -> NDArray[np.float64]:
+        """Shape (1 + controls, pairs)."""
         count = int(self._count[channel])
         mean = self._sums[channel] / count
         spread = np.maximum(self._squares[channel] - count * np.abs(mean) ** 2, np.finfo(float).tiny)
         common = pairs.products[channel] - count * mean[pairs.high] * np.conj(mean[pairs.low])
-        coherence = np.minimum(np.abs(common) ** 2 / (spread[pairs.high] * spread[pairs.low]), 1 - 1e-12)
-        evidence = np.minimum(-(count - 2) * np.log1p(-coherence), _CAP)  # (1 + controls, pairs)
-        sums = evidence.sum(1)
-        controls = len(sums) - 1
-        shape = _OVERLAP * evidence.shape[1] / _dependence(evidence[1:]) * controls / (controls + 1)
-        usual = max(float(sums[1:].mean()), evidence.shape[1] * 0.9)
-        log_p = gamma_tail(shape, shape * float(sums[0]) / usual)
-        level = self._level(channel, pairs, coherence, count) if log_p < _SEEN else float("-inf")
-        return PeriodReplicas(pairs.period, log_p, level)
+        share = np.abs(common) ** 2 / (spread[pairs.high] * spread[pairs.low])
+        return np.asarray(np.minimum(share, 1 - 1e-12))
 
     def _level(self, channel: int, pairs: _Pairs, coherence: NDArray[np.float64], count: int) -> float:
         """Median over the base band of the image's coherent power over the power that it mirrors; largest over k."""
@@ -184,6 +188,16 @@ class ReplicaState:
         levels = [np.median(ratio[(pairs.multiple == k) & pairs.image]) for k in np.unique(pairs.multiple)]
         best = max(levels)
         return float(10 * np.log10(best)) if best > 0 else float("-inf")
+
+
+def _log_p(evidence: NDArray[np.float64], dependence: float) -> float:
+    """Log p of the first row's sum, a gamma variable with the mean and the variance of the others, the controls."""
+    sums, controls = evidence.sum(1), len(evidence) - 1
+    usual = max(float(sums[1:].mean()), evidence.shape[1] * 0.9)
+    by_clumps = evidence.shape[1] * float(evidence[1:].var()) * dependence * (1 + _CLUMPS * (dependence - 1))
+    seen = (_TRUSTED * by_clumps + (controls - 1) * float(sums[1:].var(ddof=1))) / (_TRUSTED + controls - 1)
+    shape = usual**2 / (max(by_clumps, seen) * (controls + 1) / controls)
+    return gamma_tail(shape, shape * float(sums[0]) / usual)
 
 
 def _dependence(evidence: NDArray[np.float64]) -> float:
