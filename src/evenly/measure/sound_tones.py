@@ -225,7 +225,11 @@ class ToneState:
         if count < _FEW:
             shape, length = np.where(self._real, 0.5, 1.0), np.abs(draws.ends) ** 2
             return [np.array([gamma_tail(s, x) for s, x in zip(shape, shape * length / count, strict=True)])]
-        found = [draws.log_p(), self._weighted[channel].log_p()]
+        agree = draws.log_p()
+        # Signs alone could never be certain; lengths are normal draws and give a Student's t.
+        share = np.abs(draws.ends) ** 2 / np.maximum(count * draws.squares, np.finfo(float).tiny)
+        agree[self._real] = line_log_p(np.minimum(share, 1.0 - _SURE), count, self._real)[self._real]
+        found = [agree, self._weighted[channel].log_p()]
         return found if count < _MANY else [*found, self._present_log_p(channel)]
 
     def _present_log_p(self, channel: int) -> NDArray[np.float64]:
