@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from contextlib import ExitStack
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from evenly.errors import FormatError, ParameterError
+from evenly.errors import SignalError, UnreadableError, UsageError
 from evenly.measure.audio import measure_audio
 from evenly.measure.sound_files import open_sound
 
@@ -96,6 +97,7 @@ BROKEN = {
     "flac cut off": (written("FLAC")[:9000], "x: |x ends|x is damaged|x cannot"),
     "flac head": (written("FLAC")[:50], "x ends|x is damaged|x cannot"),
     "flac turned": (written("FLAC")[:6000] + bytes(3000) + written("FLAC")[9000:], "x ends|x is damaged|x cannot"),
+    "1025 channels": (wav(bytes(2 * 1025 * 4), channels=1025), "Too many channels"),
     "no rate": (wav(NOISE, rate=0), "cannot be read|rate"),
 }
 
@@ -103,7 +105,7 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_files_are_refused(name):
     content, message = BROKEN[name]
-    with pytest.raises((FormatError, ParameterError), match=message) as caught:
+    with pytest.raises((SignalError, UsageError), match=message) as caught:
         measure_audio(content, path="x")
     assert "\n" not in str(caught.value)
     assert "x" in str(caught.value)
@@ -113,24 +115,27 @@ def test_broken_files_are_refused(name):
 def test_samples_that_are_not_finite(value, word):
     x = SOUND.copy()
     x[1234, 1] = value
-    with pytest.raises(ParameterError, match=f"sample 1234 of channel 1 is {word}"):
+    with pytest.raises(SignalError, match=f"sample 1234 of channel 1 is {word}"):
         measure_audio(written(subtype="FLOAT", sound=x))
 
 
 def test_files_without_sound():
-    with pytest.raises(ParameterError, match="0 samples"):
+    with pytest.raises(SignalError, match="0 samples"):
         measure_audio(wav(b""))
-    with pytest.raises(ParameterError, match="constant"):
+    with pytest.raises(SignalError, match="constant"):
         measure_audio(wav(bytes(6000)))
 
 
 def test_a_file_that_cannot_be_opened(tmp_path):
-    with pytest.raises(OSError, match="nothing"):
+    with pytest.raises(UnreadableError, match=r"nothing\.wav cannot be opened: No such file"):
         measure_audio(tmp_path / "nothing.wav")
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(UnreadableError, match="folder"):
         measure_audio(tmp_path)
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(UnreadableError, match="pipe"):
+        measure_audio(tmp_path / "pipe.wav")
 
 
 def test_a_rate_beside_a_file():
-    with pytest.raises(ParameterError, match="a file has its own"):
+    with pytest.raises(UsageError, match="a file has its own"):
         measure_audio(wav(NOISE), RATE)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from evenly.errors import MissingDependencyError, ParameterError
+from evenly.errors import MissingDependencyError, SignalError, UsageError
 from evenly.measure.pooling import together
 from evenly.measure.sound_causes import judge
 from evenly.measure.sound_files import Sound, array_sound, open_sound
@@ -58,9 +58,10 @@ def measure_audio(
         path: What to call it in the result.
 
     Raises:
-        FormatError: The file is no sound, damaged or cut off, or its samples are not finite.
-        ParameterError: The array cannot be a sound, or holds nothing but silence.
-        OSError: The file cannot be read.
+        SignalError: The file cannot be read (`UnreadableError`), its samples are not finite, or it
+            holds too few of them or nothing but silence.
+        UsageError: The same of an array, or another argument is wrong.
+        MissingDependencyError: An extra is needed and not installed.
     """
     try:
         import scipy  # noqa: F401
@@ -72,7 +73,7 @@ def measure_audio(
     with ExitStack() as stack:
         if isinstance(samples_or_path, str | os.PathLike | bytes | bytearray) or hasattr(samples_or_path, "read"):
             if rate is not None:
-                raise ParameterError(f"rate (={rate}) is that of an array; a file has its own: leave it out")
+                raise UsageError(f"rate (={rate}) is that of an array; a file has its own: leave it out")
             sound = open_sound(samples_or_path, stack, name=path)  # type: ignore[arg-type]
         else:
             sound = array_sound(samples_or_path, rate)
@@ -82,7 +83,7 @@ def measure_audio(
 def _checked(strides: Sequence[int]) -> tuple[int, ...]:
     found = tuple(sorted(set(strides)))
     if not found or any(not isinstance(p, int | np.integer) or not 2 <= p <= _LONGEST_PERIOD for p in found):
-        raise ParameterError(f"strides (={list(strides)}) must be whole numbers of samples from 2 to {_LONGEST_PERIOD}")
+        raise UsageError(f"strides (={list(strides)}) must be whole numbers of samples from 2 to {_LONGEST_PERIOD}")
     return tuple(int(p) for p in found)
 
 
@@ -91,7 +92,8 @@ class _Levels:
 
     def __init__(self, sound: Sound) -> None:
         self._label = sound.name or "the sound"
-        self.samples, self.power = 0, np.zeros(sound.channels)
+        self._error = UsageError if sound.given else SignalError
+        self.samples, self.sum, self.power = 0, np.zeros(sound.channels), np.zeros(sound.channels)
         self._first: NDArray[np.float64] | None = None
         self.changes = np.zeros(sound.channels, bool)
 
@@ -99,7 +101,7 @@ class _Levels:
         finite = np.isfinite(block)
         if not finite.all():
             channel, at = (int(i[0]) for i in np.nonzero(~finite))
-            raise ParameterError(
+            raise self._error(
                 f"{self._label}: sample {self.samples + at} of channel {channel} is {block[channel, at]}, expected "
                 "finite numbers: repair the sound or cut that part out"
             )
@@ -107,14 +109,15 @@ class _Levels:
             self._first = block[:, :1].copy()
         self.changes |= (block != self._first).any(1)
         self.samples += block.shape[1]
+        self.sum += block.sum(1)
         self.power += (block**2).sum(1)
 
     def finish(self) -> None:
         if self.samples < _LEAST:
-            raise ParameterError(f"{self._label} has {self.samples} samples, expected at least {_LEAST}")
+            raise self._error(f"{self._label} has {self.samples} samples, expected at least {_LEAST}")
         if not self.changes.any():
             assert self._first is not None
-            raise ParameterError(
+            raise self._error(
                 f"{self._label} is constant: all {self.samples} samples are equal (in the first channel "
                 f"{self._first[0, 0]:g}); there is nothing to measure"
             )
@@ -154,7 +157,10 @@ def _measure(sound: Sound, periods: tuple[int, ...], path: str | None) -> AudioM
         for p in periods
     }
     spectra = [state.spectrum(c) for state in replicas[:1] for c in range(sound.channels)]
-    verdict, about, causes = judge(results, sound.rate, sum(spectra[1:], spectra[0]) if spectra else None)
+    mean_fraction = float(((levels.sum / levels.samples) ** 2).sum()) / power if power > 0 else 0.0
+    verdict, about, causes = judge(
+        results, sound.rate, sum(spectra[1:], spectra[0]) if spectra else None, mean_fraction
+    )
     seconds = levels.samples / sound.rate
     return AudioMeasurement(path, sound.rate, seconds, sound.channels, verdict, about, causes, results, sound.notes)
 

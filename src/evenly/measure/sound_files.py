@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from evenly.errors import FormatError, MissingDependencyError, ParameterError
+from evenly.errors import MissingDependencyError, UnreadableError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +38,7 @@ class Sound:
         samples: Per channel.
         blocks: Shape (channels, samples of the block), float64, full scale 1.
         notes: Remarks for people.
+        given: As an array, not read from a file.
     """
 
     name: str | None
@@ -45,6 +47,7 @@ class Sound:
     samples: int
     blocks: Iterator[NDArray[np.float64]]
     notes: tuple[str, ...] = ()
+    given: bool = False
 
 
 def array_sound(samples: Any, rate: float | None) -> Sound:
@@ -55,26 +58,24 @@ def array_sound(samples: Any, rate: float | None) -> Sound:
         rate: Samples per second.
 
     Raises:
-        ParameterError: for another shape or type, without samples, or a rate that is not positive.
+        UsageError: for another shape or type, without samples, or a rate that is not positive.
     """
     array = np.asarray(samples)
     if rate is None or not np.isfinite(rate) or rate <= 0:
-        raise ParameterError(
-            f"rate (={rate}) must be the number of samples per second, for instance 22050, of an array"
-        )
+        raise UsageError(f"rate (={rate}) must be the number of samples per second, for instance 22050, of an array")
     if array.ndim == 1:
         array = array[None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
-        raise ParameterError(
+        raise UsageError(
             f"samples of shape {np.shape(samples)} and type {array.dtype} must be real numbers of shape (samples,) or "
             "(channels, samples)"
         )
     if array.shape[0] > _MOST_CHANNELS or (array.shape[1] < array.shape[0] and array.shape[0] > 2):
-        raise ParameterError(
+        raise UsageError(
             f"samples of shape {array.shape} would be {array.shape[0]} channels of {array.shape[1]} samples; "
             "the shape is (channels, samples): give the transposed array"
         )
-    return Sound(None, float(rate), array.shape[0], array.shape[1], _array_blocks(array))
+    return Sound(None, float(rate), array.shape[0], array.shape[1], _array_blocks(array), given=True)
 
 
 def _array_blocks(array: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
@@ -98,9 +99,8 @@ def open_sound(
         name: For people; the path unless given.
 
     Raises:
-        FormatError: no sound file, damaged, or shorter than its header says.
+        UnreadableError: missing, no sound file, damaged, or shorter than its header says.
         MissingDependencyError: without soundfile.
-        OSError: the file cannot be read.
     """
     try:
         import soundfile
@@ -110,7 +110,7 @@ def open_sound(
         ) from error
     if isinstance(source, str | os.PathLike):
         name = name or os.fspath(source)
-        file: BinaryIO = stack.enter_context(open(source, "rb"))  # noqa: SIM115 (the stack closes it)
+        file = stack.enter_context(_opened(source, name))
     else:
         file = io.BytesIO(source) if isinstance(source, bytes | bytearray | memoryview) else source
     label = name or "the sound"
@@ -118,17 +118,25 @@ def open_sound(
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if size == 0:
-        raise FormatError(f"{label} is empty (0 bytes), expected a sound file such as WAV or FLAC")
+        raise UnreadableError(f"{label} is empty (0 bytes), expected a sound file such as WAV or FLAC")
     notes = _check_wav(file, start, size, label)
     file.seek(0)
     try:
         # Without its name: libsndfile takes a name that ends in .raw for a file without a header.
         sound = stack.enter_context(soundfile.SoundFile(_Nameless(file)))
     except (soundfile.SoundFileError, TypeError, ValueError, OverflowError) as error:
-        raise FormatError(f"{label} cannot be read as a sound (WAV, FLAC, ...): {_reason(error)}") from error
-    if sound.channels > _MOST_CHANNELS:
-        raise FormatError(f"{label} has {sound.channels} channels, at most {_MOST_CHANNELS} are measured")
+        raise UnreadableError(f"{label} cannot be read as a sound (WAV, FLAC, ...): {_reason(error)}") from error
     return Sound(name, float(sound.samplerate), sound.channels, sound.frames, _file_blocks(sound, label), notes)
+
+
+def _opened(path: str | os.PathLike[str], label: str) -> BinaryIO:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block, a device never end
+            raise UnreadableError(f"{label} is a folder, a pipe or a device, expected a file")
+        return open(path, "rb")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableError(f"{label} cannot be opened: {reason}; check the path and its permissions") from error
 
 
 class _Nameless:
@@ -153,9 +161,13 @@ def _file_blocks(sound: Any, label: str) -> Iterator[NDArray[np.float64]]:
         try:
             block = sound.read(min(step, expected - total), dtype="float64", always_2d=True)
         except (soundfile.SoundFileError, RuntimeError) as error:
-            raise FormatError(f"{label} is damaged after {total} of {expected} samples: {_reason(error)}") from error
+            raise UnreadableError(
+                f"{label} is damaged after {total} of {expected} samples: {_reason(error)}"
+            ) from error
         if len(block) == 0:
-            raise FormatError(f"{label} ends after {total} of {expected} samples: it is cut off; fetch the whole file")
+            raise UnreadableError(
+                f"{label} ends after {total} of {expected} samples: it is cut off; fetch the whole file"
+            )
         total += len(block)
         yield block.T
 
@@ -173,13 +185,13 @@ def _check_wav(file: BinaryIO, start: bytes, size: int, label: str) -> tuple[str
             if length in _UNKNOWN_SIZES:
                 return ("the header does not say how long the sound is; all that follows was read",)
             if position + 8 + length > size:
-                raise FormatError(
+                raise UnreadableError(
                     f"{label} promises {length} bytes of samples and holds {size - position - 8}: it is cut off; "
                     "fetch the whole file"
                 )
             return ()
         position += 8 + length + length % 2
-    raise FormatError(
+    raise UnreadableError(
         f"{label} is a WAV file without samples (no data chunk): it is cut off or damaged; fetch the whole file"
     )
 
