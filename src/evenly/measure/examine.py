@@ -111,9 +111,8 @@ class Examination:
     def is_mosaic(self) -> bool:
         """Whether details of the colours are strongest where a Bayer sensor samples them (period 2).
 
-        Green is sampled at one half of a checkerboard: its details repeat along the diagonal only. Red and blue lie in
-        the other half, on opposite rows and columns; so their diagonal is opposed to green's, and their axes to each
-        other.
+        Green is sampled at one half of a checkerboard, red and blue in the other half, on opposite rows and columns; so
+        their diagonal is opposed to green's, and their axes to each other.
         """
         if self.pixels.ndim != 3:
             return False
@@ -133,7 +132,6 @@ class Examination:
             min(against_green) < 0
             and max(against_green) <= 0
             and (red[:2] * blue[:2] <= 0).all()
-            and np.abs(green[:2]).max() < 0.5 * abs(green[2])
         )
 
     def is_texture(self, trace: str, periods: Iterable[int]) -> bool:
