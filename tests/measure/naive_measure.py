@@ -86,6 +86,7 @@ def planes(pixels: NDArray[np.generic]) -> dict[str, Array]:
     x = luma(wide)
     r = residual(x)
     add_mean("mean", r)
+    found["content"] = found["mean weight"] * (middle(box(x, strength), shape) / 64 - 2)
     local = box(box(np.abs(r), strength), 3) + 2
     e = np.minimum(middle(np.abs(r), local.shape) / local, 4)
     around = box(e, strength)
@@ -130,11 +131,11 @@ def tapered_sum(plane: Array, down: Array, along: Array, line: tuple[int, int], 
     return np.array([[(turned * np.outer(v, w)).sum() for w in along] for v in down])
 
 
-def line_log_p(y: NDArray[np.complex128], steering: Array, real: bool) -> float:
-    """Thomson's F: what lies along the steering over the mean of what does not."""
-    g, values = steering.ravel() / np.linalg.norm(steering), y.ravel()
-    with_it = abs(g @ values) ** 2
-    without = (np.abs(values) ** 2).sum() - with_it
+def line_log_p(y: NDArray[np.complex128], steering: list[Array], real: bool) -> float:
+    """Thomson's F: mean power in the span of the steering's directions over that of what is left by least squares."""
+    directions, values = np.stack([g.ravel() for g in steering], 1), y.ravel()
+    fitted = directions @ np.linalg.lstsq(directions, values, rcond=None)[0]
     c = 1 if real else 2  # degrees of freedom of one coefficient
-    others = values.size - 1
-    return float(stats.f.logsf(with_it / (without / others), c, c * others))
+    q, others = directions.shape[1], values.size - directions.shape[1]
+    ratio = (np.abs(fitted) ** 2).sum() / q / ((np.abs(values - fitted) ** 2).sum() / others)
+    return float(stats.f.logsf(ratio, c * q, c * others))

@@ -29,7 +29,7 @@ def examined(pixels):
     pixels = np.asarray(pixels)
     layout = plan(pixels.shape[0] - 2, pixels.shape[1] - 2, PERIODS)
     grids = gather(
-        pixels, level, layout, lambda s: {"mean": (s.mean, s.weight), "variance": (s.variance, None)}, every=False
+        pixels, level, layout, lambda s: {"mean": (s.mean, s.weight), "variance": (s.variance,)}, every=False
     )
     return Examination(pixels, level, layout, grids)
 
@@ -139,7 +139,7 @@ def test_what_was_added_is_in_the_residual_itself():
 def test_lines_are_gathered_strip_by_strip_without_the_margin():
     pixels = np.random.default_rng(0).integers(0, 256, (150, 90), np.uint8)
     layout = plan(148, 88, (2, 4))
-    found = gather(pixels, level, layout, lambda s: {"residual": (s.residual, None)}, every=False)
+    found = gather(pixels, level, layout, lambda s: {"residual": (s.residual,)}, every=False)
     whole = naive.residual(naive.luma(pixels))  # the margin is what a valid 3 x 3 box leaves out
     grid = grid_of(found["residual"], 4)
     group = grid.group

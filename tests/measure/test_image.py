@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from evenly.errors import UsageError
-from evenly.measure.image import measure_image
+from evenly.measure.image import _FOLLOWS_CONTENT, measure_image
+from evenly.measure.lines import _WEIGHTS
 from evenly.measure.result import PERIODS, TRACES
 from evenly.measure.tapers import new_lines, plan, slepian
 
@@ -39,8 +40,8 @@ def at(lines, line):
 # ---------------------------------------------------------------- the whole statistic a second time
 
 
-def cauchy(p):
-    return stats.cauchy.sf(np.mean(stats.cauchy.isf(np.minimum(p, 0.99))))
+def cauchy(p, weights=None):
+    return stats.cauchy.sf(np.average(stats.cauchy.isf(np.minimum(p, 0.99)), weights=weights))
 
 
 def written_out(pixels, period, name):
@@ -57,7 +58,11 @@ def written_out(pixels, period, name):
         weights = [np.ones(shape)]
         if f"{plane} weight" in inside:
             weights.insert(0, inside[f"{plane} weight"])
-        steerings = [naive.tapered_sum(w, down, along, (0, 0), 1).real for w in weights]
+        sums_of = [naive.tapered_sum(w, down, along, (0, 0), 1).real for w in weights]
+        steerings = [[g] for g in sums_of]
+        if plane == "mean" and period <= _FOLLOWS_CONTENT:
+            content = naive.tapered_sum(inside["content"], down, along, (0, 0), 1).real
+            steerings.append([sums_of[0], content])
         sums = [naive.tapered_sum(inside[plane], down, along, line, period) for line in index.tolist()]
         real = (2 * index % period == 0).all(1)
         parts = []
@@ -65,7 +70,7 @@ def written_out(pixels, period, name):
             p = np.exp([naive.line_log_p(y, g, r) for y, r in zip(sums, real, strict=True)])
             axes = (index == 0).any(1)
             parts += [stats.combine_pvalues(p[axes]).pvalue, stats.combine_pvalues(p).pvalue, cauchy(p)]
-        found.append(cauchy(parts))
+        found.append(cauchy(parts, np.repeat(_WEIGHTS[: len(steerings)], 3)))
     return cauchy(found)
 
 

@@ -93,7 +93,7 @@ def test_a_pattern_of_strength_at_8_pixels_is_no_grid(clean, pattern):
 
 
 def lines_of(plane, periods=(2, 4, 8, 16)):
-    sums = PlaneSums(plan(*plane.shape, periods), weighted=False)
+    sums = PlaneSums(plan(*plane.shape, periods), 0)
     sums.add(0, plane.astype(np.float32))
     return sums.lines()
 

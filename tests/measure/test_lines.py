@@ -15,14 +15,14 @@ from evenly.measure.tapers import new_lines, plan, slepian
 PERIODS = (2, 3, 4, 5, 6, 8, 12)
 
 
-def lines_of(plane, periods=PERIODS, weight=None, step=None):
+def lines_of(plane, periods=PERIODS, weights=(), step=None):
     """Lines of a plane by base, given in strips of some rows."""
-    sums = PlaneSums(plan(*plane.shape, periods), weighted=weight is not None)
+    sums = PlaneSums(plan(*plane.shape, periods), len(weights))
     step = step or len(plane)
     for start in range(0, len(plane), step):
         part = slice(start, start + step)
         rows = plane[part].astype(np.float32)
-        sums.add(start, rows, None if weight is None else weight[part].astype(np.float32))
+        sums.add(start, rows, *(w[part].astype(np.float32) for w in weights))
     return sums.lines()
 
 
@@ -31,21 +31,21 @@ def by_period(grids, period):
 
 
 @pytest.mark.parametrize("shape", [(24, 31), (47, 40), (61, 110)])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_every_line_is_the_sum_written_out(shape, weighted):
+@pytest.mark.parametrize("weights", [0, 1, 2])
+def test_every_line_is_the_sum_written_out(shape, weights):
     rng = np.random.default_rng(0)
     plane = (
         rng.standard_normal(shape) + 0.3 * naive.cosine(shape, 4, (1, 2), 0.5) + 0.2 * naive.cosine(shape, 2, (1, 0))
     )
-    weight = rng.uniform(0.2, 1, shape) if weighted else np.ones(shape)
-    grids = lines_of(plane, weight=weight if weighted else None)
+    weighted = [rng.uniform(0.2, 1, shape), rng.uniform(-1, 1, shape)][:weights]
+    grids = lines_of(plane, weights=weighted)
     assert grids
     for base, grid in grids.items():
         count = grid.group.tapers
         down, along = slepian(shape[0], (count + 1) / 2, count), slepian(shape[1], (count + 1) / 2, count)
         flat = naive.tapered_sum(np.ones(shape), down, along, (0, 0), 1).real
-        gained = naive.tapered_sum(weight, down, along, (0, 0), 1).real
-        steerings = [gained, flat] if weighted else [flat]
+        gained = [naive.tapered_sum(w, down, along, (0, 0), 1).real for w in weighted]
+        steerings = {0: [[flat]], 1: [gained, [flat]], 2: [gained[:1], [flat], gained]}[weights]
         for period in grid.group.periods:
             index, at = chosen(grid, period)
             assert np.array_equal(index * (base // period), np.stack(at, 1))
@@ -56,7 +56,7 @@ def test_every_line_is_the_sum_written_out(shape, weighted):
                 assert grid.y[where] == pytest.approx(y.ravel(), abs=2e-4)
                 expected = [naive.line_log_p(y, g, real) for g in steerings]
                 assert [p[where] for p in grid.log_p] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-                g = steerings[0].ravel()
+                g = steerings[0][0].ravel()
                 wave = (1 if real else 2) * (y.ravel() @ g) / (g @ g)
                 assert grid.wave[where] == pytest.approx(wave, abs=1e-4)
                 power = abs(y.ravel() @ g) ** 2 / (g @ g)
@@ -68,8 +68,8 @@ def test_every_line_is_the_sum_written_out(shape, weighted):
 @given(st.integers(1, 80))
 def test_strips_of_any_height_give_the_same(step):
     rng = np.random.default_rng(0)
-    plane, weight = rng.standard_normal((70, 45)), rng.uniform(0.1, 1, (70, 45))
-    whole, parts = lines_of(plane, weight=weight), lines_of(plane, weight=weight, step=step)
+    plane, weights = rng.standard_normal((70, 45)), rng.uniform(0.1, 1, (2, 70, 45))
+    whole, parts = lines_of(plane, weights=weights), lines_of(plane, weights=weights, step=step)
     for base, grid in whole.items():
         assert np.allclose(grid.log_p, parts[base].log_p, rtol=1e-3, atol=1e-4)
 

@@ -24,6 +24,7 @@ def whole(pixels, *, every=True):
         assert s.start == rows
         rows += len(s.mean)
         parts = {"mean": s.mean, "mean weight": s.weight, "mean residual": s.residual, "variance": s.variance}
+        parts["content"] = s.content
         parts |= dict(zip(("along", "down"), s.differences, strict=False))
         for name, colour in zip(("blue", "red"), s.chroma, strict=False):
             parts |= {name: colour.mean, f"{name} weight": colour.weight, f"{name} residual": colour.residual}
@@ -68,7 +69,7 @@ def test_boxes_are_odd_and_shrink_with_the_picture(shorter):
 def test_the_luma_alone_is_the_same():
     pixels = np.random.default_rng(0).integers(0, 256, (70, 40, 3), np.uint8)
     alone, every = whole(pixels, every=False), whole(pixels)
-    assert set(alone) == {"mean", "mean weight", "mean residual", "variance"}
+    assert set(alone) == {"mean", "mean weight", "mean residual", "content", "variance"}
     assert all(np.array_equal(alone[name], every[name]) for name in alone)
 
 

@@ -26,6 +26,23 @@ def test_a_lines_p_is_that_of_thomsons_f(share, tapers):
     assert found == pytest.approx(beta, rel=1e-6, abs=1e-9)
 
 
+@given(shares, st.sampled_from([9, 25, 49]))
+def test_two_directions_have_twice_the_degrees_of_freedom(share, tapers):
+    share = min(share, 1 - 10 ** (-200 / tapers))
+    found = line_log_p(np.array([share, share]), tapers, np.array([False, True]), 2)
+    expected = [stats.beta.logsf(share, 2 * c, c * (tapers - 2)) for c in (1.0, 0.5)]
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.floats(1e-12, 0.9), st.floats(0.1, 3)), min_size=1, max_size=20))
+def test_cauchy_weighs(parts):
+    p, weights = np.array(parts).T
+    expected = stats.cauchy.sf(np.average(stats.cauchy.isf(p), weights=weights))
+    assert cauchy(np.log(p), weights) == pytest.approx(np.log(expected), rel=1e-6, abs=1e-9)
+    tiny = cauchy(np.log(p) - 40, weights)  # 1 / p is averaged there
+    assert tiny == pytest.approx(-40 - np.log(np.average(1 / p, weights=weights)), abs=0.02)
+
+
 @pytest.mark.parametrize("tapers", [9, 25])
 @pytest.mark.parametrize("real", [False, True])
 def test_a_lines_p_is_uniform_in_noise(tapers, real):
