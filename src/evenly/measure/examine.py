@@ -37,6 +37,7 @@ _RIVAL = 0.25  # and counts if it has this part of the power of the lines that w
 _OFF, _BETTER = 0.15, 15.0  # bins beside a whole period, and the gain in log likelihood, that make a line another's
 _SURE, _ABSENT = -12.0, -1.0  # log10 p along one axis and along all others that no two-dimensional up-sampling leaves
 _PROBABLE = -4.6  # natural log of p = 1 %
+_ALIKE = 0.3  # ratio of two colours' departures from green
 _LN10 = float(np.log(10.0))
 
 
@@ -111,12 +112,12 @@ class Examination:
     def is_mosaic(self) -> bool:
         """Whether details of the colours are strongest where a Bayer sensor samples them (period 2).
 
-        Green is sampled at one half of a checkerboard, red and blue in the other half, on opposite rows and columns; so
-        their diagonal is opposed to green's, and their axes to each other.
+        Red and blue lie on opposite rows and columns, green on all of them: along both axes the patterns of red and of
+        blue depart from green's by like amounts to opposite sides, however much the colours were mixed to interpolate.
         """
         if self.pixels.ndim != 3:
             return False
-        waves = []
+        waves, certain = [], np.zeros(2, bool)
         for channel in range(3):
             part = self.pixels[..., channel]
             found = gather(part, self.level, self.layout, lambda s: {"variance": (s.variance,)}, every=False)
@@ -124,15 +125,13 @@ class Examination:
             if lines is None:
                 return False
             half = lines.group.base // 2
-            at = np.array([0, half, half]), np.array([half, 0, half])  # along, down, diagonal
-            waves.append(np.where(lines.log_p[0][at] < _PROBABLE, lines.wave[at].real, 0.0))
+            at = np.array([0, half]), np.array([half, 0])  # along the columns, down the rows
+            waves.append(lines.wave[at].real)
+            certain |= lines.log_p[0][at] < _PROBABLE
         red, green, blue = waves
-        against_green = green[2] * red[2], green[2] * blue[2]
-        return bool(
-            min(against_green) < 0
-            and max(against_green) <= 0
-            and (red[:2] * blue[:2] <= 0).all()
-        )
+        apart = np.stack([red - green, blue - green])
+        sizes = np.sort(np.abs(apart), axis=0)
+        return bool(certain.all() and (apart.prod(axis=0) < 0).all() and (sizes[0] > _ALIKE * sizes[1]).all())
 
     def is_texture(self, trace: str, periods: Iterable[int]) -> bool:
         """Whether the strongest line of these periods lies beside its frequency, or stronger ones lie elsewhere."""
