@@ -23,6 +23,7 @@ _WEAK, _STRONG = -4.0, -8.0  # log10 p of one trace at one period; some 28 are t
 _LEAST_DB = 3.0  # with many lines, less over the background can be certain without being of interest
 _FAINT = 0.1  # grey levels (rms) that rounding an interpolated picture can leave as a pattern of its own
 _COMPRESSED = {2: 0.06, 4: 0.12, 8: 0.25}  # the same of JPEG's blocks
+_LEAST_TILE, _EDGES = 8, 0.8  # pixels; share of a pattern's energy in two neighbouring pixels
 _ONE_AXIS, _OTHER_AXES = (
     -12.0,
     0.1,
@@ -89,7 +90,10 @@ def judge(
             texture |= faint
             periods -= faint
     texture -= added | strengths
-    if added:
+    if added and _at_edges(results, max(added)):
+        text = f"tiles of {max(added)} pixels with visible edges, or a kernel just larger than its stride"
+        causes.append(Cause("tiling", tuple(sorted(added)), f"{text} ({_pixels(added)})"))
+    elif added:
         causes.append(Cause("up-sampling", tuple(sorted(added)), f"up-sampling by {_chain(added)} ({_pixels(added)})"))
     interpolated = {p for p in strengths if not any(p % q == 0 or q % p == 0 for q in added)}
     if interpolated:
@@ -129,6 +133,24 @@ def _is_texture(found: Mapping[int, Trace], name: str, examination: Examination)
     if first < _ONE_AXIS and min(second, rest) > _OTHER_AXES * first:
         return True
     return examination.is_texture(name, found)
+
+
+def _at_edges(results: Mapping[int, PeriodResult], period: int) -> bool:
+    """Whether along both axes the pattern is all in two neighbouring pixels of a long period."""
+    if period < _LEAST_TILE:
+        return False
+    n = np.arange(period)
+    for axis in (0, 1):
+        profile = np.zeros(period)
+        for p, result in results.items():
+            if period % p == 0 and result.mean is not None and (lines := result.mean.lines) is not None:
+                along = lines.index[:, 1 - axis] == 0
+                turns = 2 * np.pi * np.outer(n, lines.index[along, axis]) / p + lines.phase[along]
+                profile += (lines.amplitude[along] * np.cos(turns)).sum(axis=1)
+        energy = profile**2
+        if (energy + np.roll(energy, 1)).max() < _EDGES * energy.sum():
+            return False
+    return True
 
 
 def _chain(periods: Iterable[int]) -> str:
