@@ -220,7 +220,7 @@ def _pairs(period: int, frame: int, channels: int) -> _Pairs:
     for k in multiples:
         own = np.arange(-widest, widest + 1, 2)
         own = own[own > 0] if 2 * k == period else own  # the image half a rate away: both signs are the same pair
-        usable = np.abs(own) >= 3
+        usable = (np.abs(own) >= 3) & (2 * own + k * step >= 0)  # (-f - k/p, -f) is the same pair again
         for shift in (0, *_CONTROLS):
             other = (own + k * step + shift + frame // 2) % frame - frame // 2
             usable &= (np.abs(other) >= 3) & (np.abs(other) < frame // 2 - 3) & (np.abs(other) != np.abs(own))
