@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evenly.errors import UsageError
-from evenly.measure.examine import Examination, gather, grid_of
+from evenly.measure.examine import TRACE_PLANES, Examination, TracePlanes, gather, grid_of
 from evenly.measure.jpeg import JPEG_PERIODS, find_grid, without_grid
 from evenly.measure.levels import grey_levels
 from evenly.measure.lines import chosen, combine
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from evenly.measure.examine import Level
     from evenly.measure.files import Encoding
     from evenly.measure.lines import PlaneLines
-    from evenly.measure.planes import Planes
     from evenly.measure.result import Cause, Verdict
 
 __all__ = ["measure_image"]
@@ -78,7 +78,7 @@ def measure_image(
     causes: tuple[Cause, ...] = ()
     if min(height, width) >= _LEAST_SIDE:
         layout = plan(height - 2 * MARGIN, width - 2 * MARGIN, tuple(sorted({*wanted, *PERIODS})))
-        power = _Power(asked)
+        power = TracePlanes(asked)
         raw = gather(pixels, level, layout, power.planes, every=not {"interpolation", "chroma"}.isdisjoint(asked))
         before = {p: _period(p, raw, power.mean) for p in wanted}
         grids, results = raw, before
@@ -106,42 +106,9 @@ def _jpeg_origin(
     return find_grid(grey if grey.ndim == 2 else grey @ LUMA)
 
 
-class _Power:
-    """Names the planes that these traces are tested in, and sums the residual's power on the way."""
-
-    def __init__(self, traces: tuple[str, ...]) -> None:
-        self.names = {name for trace in traces for name in _TRACES[trace]}
-        self.total, self.count = 0.0, 0
-
-    def planes(self, strip: Planes) -> dict[str, tuple[NDArray[np.float32], ...]]:
-        """The tested planes of a strip, by name, each with its weights."""
-        self.total += float(np.vdot(strip.residual, strip.residual))
-        self.count += strip.residual.size
-        found: dict[str, tuple[NDArray[np.float32], ...]] = {
-            "mean": (strip.mean, strip.weight, strip.content),
-            "variance": (strip.variance,),
-            **{name: (plane,) for name, plane in zip(("along", "down"), strip.differences, strict=False)},
-            **{name: (c.mean, c.weight) for name, c in zip(("blue", "red"), strip.chroma, strict=False)},
-        }
-        return {name: plane for name, plane in found.items() if name in self.names}
-
-    @property
-    def mean(self) -> float:
-        """Mean power of the residual, in squared grey levels."""
-        return self.total / max(self.count, 1)
-
-
-_TRACES: Mapping[str, tuple[str, ...]] = {
-    "mean": ("mean",),
-    "variance": ("variance",),
-    "interpolation": ("along", "down"),
-    "chroma": ("blue", "red"),
-}
-
-
 def _period(period: int, grids: dict[str, dict[int, PlaneLines]], power: float) -> PeriodResult:
     found: dict[str, Any] = {}
-    for trace, names in _TRACES.items():
+    for trace, names in TRACE_PLANES.items():
         planes = [g for name in names if (g := grid_of(grids.get(name, {}), period)) is not None]
         if planes:
             found[trace] = _trace(period, [grids[n] for n in names if n in grids], planes, trace)
@@ -169,9 +136,18 @@ def _trace(period: int, all_grids: Sequence[dict[int, PlaneLines]], planes: Sequ
     lines = [_lines(plane, index, at, period, name) for plane in planes]
     if name == "interpolation":  # lines along the columns from the differences along them, or phases would mix
         shown = _either(lines[0], lines[1], index[:, 1] > 0)
+    elif len(lines) > 1:
+        shown = _stronger(lines[0], lines[1], index, period)
     else:
-        shown = lines[min(range(len(planes)), key=lambda n: evidence[n].together)]
+        shown = lines[0]
     return Trace(together, max(scores), joined("along"), joined("down"), joined("diagonal"), shown)
+
+
+def _stronger(first: Lines, second: Lines, index: NDArray[np.int64], period: int) -> Lines:
+    """Each line from the plane that has more of it, its p-value that of the smaller of two."""
+    shown = _either(first, second, first.log10_p <= second.log10_p)
+    log_p = shown.log10_p * _LN10 + np.log(2 - 10.0**shown.log10_p)
+    return replace(shown, log10_p=log_p / _LN10, z=_standard(log_p, shown.phase, index, period))
 
 
 def _either(first: Lines, second: Lines, which: NDArray[np.bool_]) -> Lines:
@@ -196,14 +172,13 @@ def _score(
 @lru_cache(maxsize=256)
 def _neighbours(bases: tuple[int, ...], base: int, lines: tuple[tuple[int, int], ...]) -> NDArray[np.int64]:
     """For each line, the frequencies of all grids that are nearest to it on the torus, as indices into their pool."""
+    from scipy.spatial import cKDTree
+
     grids = (np.meshgrid(np.arange(b) / b, np.arange(b // 2 + 1) / b, indexing="ij") for b in bases)
     pool = np.concatenate([np.stack(grid, axis=-1).reshape(-1, 2) for grid in grids])
-    own = np.array(lines) / base
-    distances = []
-    for other in (pool, -pool):
-        apart = own[:, None] - other[None]
-        distances.append(np.hypot(*np.moveaxis(apart - np.rint(apart), -1, 0)))
-    return np.argsort(np.minimum(*distances), axis=1, kind="stable")[:, :_NEIGHBOURS]
+    both = np.concatenate([pool, -pool]) % 1.0  # a line and its conjugate are one
+    _, near = cKDTree(both, boxsize=1.0).query(np.array(lines) / base % 1.0, min(_NEIGHBOURS, len(both)))
+    return np.asarray(near % len(pool))
 
 
 def _lines(
@@ -211,15 +186,23 @@ def _lines(
 ) -> Lines:
     log_p = plane.log_p[0][at]
     wave = plane.wave[at] * np.exp(-2j * np.pi * MARGIN * index.sum(axis=1) / period)
-    real = (2 * index % period == 0).all(axis=1)
     angle = np.angle(wave)
-    z = np.exp(1j * angle) * np.sqrt(np.maximum(-log_p, 0))
-    if real.any():
-        z[real] = np.sign(np.cos(angle[real])) * _normal(log_p[real])
+    z = _standard(log_p, angle, index, period) * np.where(plane.halved[at], np.sqrt(0.5), 1.0)
     amplitude = np.abs(wave)
     if trace in ("mean", "chroma"):  # back through the residual's gain 1 - cos^2 cos^2
         amplitude = amplitude / (1 - np.prod(np.cos(np.pi * index / period) ** 2, axis=1))
     return Lines(index, log_p / _LN10, z, amplitude, angle)
+
+
+def _standard(
+    log_p: NDArray[np.float64], angle: NDArray[np.float64], index: NDArray[np.int64], period: int
+) -> NDArray[np.complex128]:
+    """A line's evidence with its phase: standard complex normal by chance, standard normal where the line is real."""
+    z = np.exp(1j * angle) * np.sqrt(np.maximum(-log_p, 0))
+    real = (2 * index % period == 0).all(axis=1)
+    if real.any():
+        z[real] = np.sign(np.cos(angle[real])) * _normal(log_p[real])
+    return np.asarray(z)
 
 
 def _normal(log_p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -106,4 +106,4 @@ def _quadrature(grid: PlaneLines, name: str, origin: tuple[int, ...]) -> PlaneLi
     log_p = np.where(halved, half_log_p(beta, float(others)), np.where(share == 0, 0.0, grid.log_p))
     power = np.where(halved, 2 * left, left)  # one of two parts is left; the background has both
     wave = np.where(halved, 1j * turned.imag / turn, grid.wave * share)  # with the phase of what is left
-    return replace(grid, log_p=log_p, power=power, wave=wave)
+    return replace(grid, log_p=log_p, power=power, wave=wave, halved=halved)

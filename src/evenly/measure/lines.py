@@ -75,6 +75,7 @@ class PlaneLines:
             phase)`` at the plane's first pixel, by the first steering.
         power: Shape (base, base // 2 + 1): power along the first steering.
         background: Shape (base, base // 2 + 1): mean power across it.
+        halved: Shape (base, base // 2 + 1): where one phase of the line was taken out, see :mod:`evenly.measure.jpeg`.
     """
 
     group: Group
@@ -83,6 +84,7 @@ class PlaneLines:
     wave: NDArray[np.complex128]
     power: NDArray[np.float64]
     background: NDArray[np.float64]
+    halved: NDArray[np.bool_]
 
     @classmethod
     def of(cls, group: Group, y: NDArray[np.complex64], steerings: Sequence[NDArray[np.float64]]) -> PlaneLines:
@@ -100,7 +102,7 @@ class PlaneLines:
         wave = np.where(real, 1.0, 2.0) * along / (g @ g)
         first = _power(along[..., None]) / (g @ g)
         background = np.maximum(energy - first, 0.0) / (products - 1)
-        return cls(group, y, np.array(log_p), wave.astype(np.complex128), first, background)
+        return cls(group, y, np.array(log_p), wave.astype(np.complex128), first, background, np.zeros_like(real))
 
 
 def _power(y: NDArray[np.complex64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import lcm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["judge"]
 
 _WEAK, _STRONG = -4.0, -8.0  # log10 p of one trace at one period; some 28 are tested in a picture
-_LEAST_DB = 3.0  # with many lines, less over the background can be certain without being of interest
+_SIDEBANDS = 24.0  # dB below a pattern that follows the content, its own sidebands pass for lines
+_LEAST_DB = 4.0  # with many lines, less over the background can be certain without being of interest
 _FAINT = 0.1  # grey levels (rms) that rounding an interpolated picture can leave as a pattern of its own
 _COMPRESSED = {2: 0.06, 4: 0.12, 8: 0.25}  # the same of JPEG's blocks
 _LEAST_TILE, _EDGES = 8, 0.8  # pixels; share of a pattern's energy in two neighbouring pixels
@@ -44,9 +45,13 @@ def judge(
         examination: Answers what else is asked of the picture.
         encoding: What is known of the file.
     """
-    seen = {name: [p for p, r in before.items() if _fires(r.traces()[name])] for name in TRACES}
+    seen = {name: {p: t for p, r in before.items() if _fires(t := r.traces()[name])} for name in TRACES}
     if not any(seen.values()):
         return "none", (), ()
+    inflation = {name: examination.inflation(name) for name, found in seen.items() if found}
+    seen = {name: {p: t for p, t in found.items() if _fires(t, inflation[name])} for name, found in seen.items()}
+    evidence: dict[int, float] = {}  # log10 p of what is counted, by period
+
     compressed = before is not results or (encoding is not None and encoding.lossy)
     processed = set(seen["variance"]) | set(seen["interpolation"])
     causes: list[Cause] = []
@@ -64,29 +69,37 @@ def judge(
             floor = _COMPRESSED.get(p, floor) if compressed else floor
             if not floor or (_strength(trace) >= floor and examination.ungained(name, p) < _WEAK):
                 left[p] = trace
-        return left
+        strongest = max((t.db or 0.0 for t in left.values()), default=0.0)
+        return {p: t for p, t in left.items() if (t.db or 0.0) > strongest - _SIDEBANDS}
+
+    def split(name: str, found: Mapping[int, Trace], counted: set[int]) -> None:
+        """Texture, or what counts."""
+        if _is_texture(found, name, examination):
+            texture.update(found)
+            return
+        counted.update(found)
+        for p, trace in found.items():
+            evidence[p] = min(evidence.get(p, 0.0), trace.log10_p / inflation[name])
 
     texture: set[int] = set()
     added: set[int] = set()  # periods with a pattern in brightness or colour
-    brightness = added_by("mean")
-    (texture if _is_texture(brightness, "mean", examination) else added).update(brightness)
+    split("mean", added_by("mean"), added)
     mosaic = 2 not in added and any(2 in periods for periods in seen.values()) and examination.is_mosaic
     if mosaic:
         causes.append(Cause("demosaicing", (2,), "demosaicing of a colour sensor (2 pixels)"))
     if not compressed and not mosaic:
-        colours = added_by("chroma")
-        (texture if _is_texture(colours, "chroma", examination) else added).update(colours)
+        split("chroma", added_by("chroma"), added)
     elif compressed and (subsampled := [p for p in seen["chroma"] if p not in grid]):
         text = f"colours stored coarser ({_pixels(subsampled)})"
         causes.append(Cause("chroma-subsampling", tuple(subsampled), text))
     strengths: set[int] = set()  # periods with a pattern in the strength of details only
     for name in ("variance", "interpolation"):
-        left = {p: t for p, r in results.items() if (t := r.traces()[name]) is not None and _fires(t)}
-        left = {p: t for p, t in left.items() if p not in added and not (mosaic and p == 2)}
-        (texture if _is_texture(left, name, examination) else strengths).update(left)
-    if texture:  # what is faint beside a texture is its own
+        left = {p: t for p, r in results.items() if _fires(t := r.traces()[name], inflation.get(name, 1.0))}
+        split(name, {p: t for p, t in left.items() if not _related(p, added) and not (mosaic and p == 2)}, strengths)
+    if texture:  # its harmonics, and what is faint beside it, are its own
+        strengths -= {p for p in strengths if _related(p, texture)}
         for periods in (added, strengths):
-            faint = {p for p in periods if _best(results[p]) > _STRONG}
+            faint = {p for p in periods if evidence[p] > _STRONG}
             texture |= faint
             periods -= faint
     texture -= added | strengths
@@ -95,31 +108,30 @@ def judge(
         causes.append(Cause("tiling", tuple(sorted(added)), f"{text} ({_pixels(added)})"))
     elif added:
         causes.append(Cause("up-sampling", tuple(sorted(added)), f"up-sampling by {_chain(added)} ({_pixels(added)})"))
-    interpolated = {p for p in strengths if not any(p % q == 0 or q % p == 0 for q in added)}
-    if interpolated:
-        text = f"interpolation ({_pixels(interpolated)}): resized, or layers that interpolate"
-        causes.append(Cause("resize", tuple(sorted(interpolated)), text))
+    if strengths:
+        text = f"interpolation ({_pixels(strengths)}): resized, or layers that interpolate"
+        causes.append(Cause("resize", tuple(sorted(strengths)), text))
     if texture:
         causes.append(Cause("texture", tuple(sorted(texture)), f"texture of the picture itself ({_pixels(texture)})"))
     found = tuple(sorted(added | strengths))
     if not found:
         return "none", (), tuple(causes)
-    sure = min(_best(results[p]) for p in found) < _STRONG
-    return ("strong" if sure else "weak"), found, tuple(causes)
+    return ("strong" if min(evidence[p] for p in found) < _STRONG else "weak"), found, tuple(causes)
 
 
-def _fires(trace: Trace | None) -> bool:
+def _related(period: int, others: Iterable[int]) -> bool:
+    """Whether one of two periods divides the other: a pattern's harmonics, or its strength."""
+    return any(period % p == 0 or p % period == 0 for p in others)
+
+
+def _fires(trace: Trace | None, inflation: float = 1.0) -> TypeGuard[Trace]:
     """Whether a trace is beyond chance and beyond its background."""
-    return trace is not None and trace.log10_p < _WEAK and (trace.db is None or trace.db > _LEAST_DB)
+    return trace is not None and trace.log10_p / inflation < _WEAK and (trace.db is None or trace.db > _LEAST_DB)
 
 
 def _strength(trace: Trace) -> float:
     """Root mean square of the pattern, in grey levels."""
     return 0.0 if trace.lines is None else float(np.sqrt((trace.lines.amplitude**2).sum() / 2))
-
-
-def _best(result: PeriodResult) -> float:
-    return min(t.log10_p for t in result.traces().values() if t is not None)
 
 
 def _is_texture(found: Mapping[int, Trace], name: str, examination: Examination) -> bool:
