@@ -103,6 +103,24 @@ class Trace:
         """The p-value, at least the smallest positive normal float."""
         return p_value(self.log10_p)
 
+    def details(self, period: int) -> dict[str, Any]:
+        """Directions and the strongest line, as in the JSON form; the line is ``None`` in sets."""
+        line: dict[str, Any] | None = None
+        if self.lines is not None:
+            n = int(np.argmin(self.lines.log10_p))
+            line = {
+                "frequency": [float(f) / period for f in self.lines.index[n]],
+                "amplitude": _number(float(self.lines.amplitude[n])),
+                "phase": _number(float(self.lines.phase[n])),
+                "log10_p": _number(float(self.lines.log10_p[n])),
+            }
+        return {
+            "log10_p_x": _number(self.log10_p_x),
+            "log10_p_y": _number(self.log10_p_y),
+            "log10_p_diagonal": _number(self.log10_p_diagonal),
+            "strongest_line": line,
+        }
+
 
 @dataclass(frozen=True)
 class PeriodResult:
@@ -130,12 +148,15 @@ class PeriodResult:
         return {name: getattr(self, name) for name in TRACES}
 
     def to_dict(self) -> dict[str, Any]:
-        """As in the JSON form: ``mean_db``, ``mean_p``, ``mean_log10_p``, ... and ``energy_fraction``."""
+        """As in the JSON form: ``mean_db``, ``mean_p``, ``mean_log10_p``, ..., ``energy_fraction`` and ``details``."""
         found: dict[str, Any] = {}
+        details: dict[str, Any] = {}
         for name, trace in self.traces().items():
             found[f"{name}_db"] = None if trace is None else _number(trace.db)
             found[f"{name}_p"] = None if trace is None else trace.p
             found[f"{name}_log10_p"] = None if trace is None else _number(trace.log10_p)
+            details[name] = None if trace is None else trace.details(self.period)
+        found["details"] = details if any(details.values()) else None
         found["energy_fraction"] = _number(self.energy_fraction)
         return found
 

@@ -50,7 +50,7 @@ def flat(item: Measurement | Failure | Mapping[str, Any]) -> dict[str, Any]:
     row["found"] = " ".join(str(p) for p in form.get("found", ())) or None
     row["notes"] = "; ".join(form.get("notes", ())) or None
     for period, values in form.get("periods", {}).items():
-        row |= {f"p{period}_{name}": value for name, value in values.items()}
+        row |= {f"p{period}_{name}": v for name, v in (values or {}).items() if not isinstance(v, dict)}
     return {name: _text(v) if isinstance(v, str) else v for name, v in row.items()}
 
 

@@ -43,8 +43,7 @@ class Writer:
         self._early = []
 
     def _add(self, record: Mapping[str, Any]) -> None:
-        there = {period: values for period, values in record.get("periods", {}).items() if values}
-        row = flat({**record, "periods": there}) | {name: record.get(name) for name in ("rate_hz", "seconds", "channels")}
+        row = flat(record) | {name: record.get(name) for name in ("rate_hz", "seconds", "channels")}
         self._rows.add(_line(row.get(name) for name in self._columns))
 
     def parts(self, result: Measured) -> Iterator[str]:
