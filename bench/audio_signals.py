@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +13,11 @@ from torch import nn
 from evenly.nn import ResizeConv1d
 
 RATE = 22050
+
+
+def stream(name: str, seed: int) -> np.random.Generator:
+    """Random numbers of one kind of sound's own: no two kinds share draws."""
+    return np.random.default_rng([seed, crc32(name.encode())])
 
 
 def noise(rng: np.random.Generator, samples: int, slope: float) -> NDArray[np.float64]:
