@@ -17,10 +17,10 @@ PIP_ARGS ?=
 
 help:
 	@echo "make setup   create $(VENV) with evenly and everything for development"
-	@echo "make demo    set up, build the example networks and check them"
+	@echo "make demo    set up, build the example networks, check them, measure what they make"
 	@echo "make test    set up, then lint, types and tests"
 	@echo "make prove   run every proof in full (resumable) and write docs/proof.md"
-	@echo "make bench   measure and write the benchmark tables (half an hour)"
+	@echo "make bench   measure and write the benchmark tables (an hour and a half)"
 	@echo "make docs    write the generated pages"
 	@echo "make clean   remove what was built, except $(VENV)"
 
@@ -56,6 +56,8 @@ prove: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python bench/check.py
 	$(BIN)/python bench/nn.py
+	$(BIN)/python bench/measure.py
+	$(BIN)/python bench/audio.py
 
 docs: $(STAMP)
 	$(BIN)/python -m evenly.check.rules > docs/rules.md.new

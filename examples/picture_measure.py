@@ -23,7 +23,10 @@ STRENGTH = 0.5  # grey levels, root mean square
 
 def picture() -> NDArray[np.uint8]:
     """A photograph of 320 x 480 pixels with the pattern added, rounded to whole grey levels."""
-    photograph = data.coffee()[40:360, 60:540].astype(float)
+    random = np.random.default_rng(0)
+    photograph = data.coffee()[40:360, 60:540] + random.uniform(
+        -0.5, 0.5, (320, 480, 3)
+    )  # or rounding would round it off
     counts = overlap_counts(kernel=3, stride=2).astype(float)
     cell = np.outer(counts, counts)
     cell = (cell - cell.mean()) / cell.std() * STRENGTH

@@ -168,5 +168,7 @@ def measure(
 def _sounds(source: Any) -> bool:
     """Whether a file or an array is a recording."""
     if isinstance(source, Path):
-        return source.suffix.lower() in (".wav", ".flac")
+        from evenly.measure.sources import EXTENSIONS
+
+        return source.suffix.lower() in EXTENSIONS["audio"]
     return getattr(source, "ndim", 0) == 1

@@ -246,7 +246,7 @@ def _draw_spectrum(axes: Axes, power: NDArray[np.float64], measurement: Measurem
     ticks = [-0.5, -0.25, 0, 0.25, 0.5]
     axes.set(xticks=ticks, yticks=ticks)
     if measurement.found:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=3, frameon=False, fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, frameon=False, fontsize=8)
     axes.figure.colorbar(picture, ax=axes, shrink=0.84, label="power in dB over its surroundings")
 
 
