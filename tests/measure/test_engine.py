@@ -128,7 +128,9 @@ def test_nothing_to_measure(tmp_path):
 
 
 def test_what_listing_could_not_open_is_a_failure(monkeypatch):
-    monkeypatch.setattr(engine, "_sources", lambda _: iter([*fakes(2), Failure("folder", "no permission")]))
+    monkeypatch.setattr(
+        engine, "_sources", lambda _targets, _ignored: iter([*fakes(2), Failure("folder", "no permission")])
+    )
     state = run(["folder"])
     assert (state.count, state.failed) == (2, [Failure("folder", "no permission")])
 
@@ -326,7 +328,7 @@ def test_journals_of_other_jobs_are_refused(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("small_tasks")
 def test_fewer_files_than_before_are_refused(tmp_path, monkeypatch):
     there = fakes(30)
-    monkeypatch.setattr(engine, "_sources", lambda _: iter(there))
+    monkeypatch.setattr(engine, "_sources", lambda _targets, _ignored: iter(there))
     rows = tmp_path / "rows.csv"
     add = Journal.add
     with monkeypatch.context() as patch:

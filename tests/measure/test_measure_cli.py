@@ -358,3 +358,13 @@ def test_progress_is_for_terminals(folder, capsys, monkeypatch):
     assert json.loads(out)["set"]["count"] == 12
     assert "12 of 12" in err
     assert "per second" in err
+
+
+def test_files_of_other_kinds_are_counted(tmp_path, capsys):
+    save(tmp_path / "a.png", picture(0))
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "names.json").write_text("{}")
+    code, out, err = run(capsys, tmp_path)
+    assert code == 0
+    assert "1 picture measured" in out or "a.png" in out
+    assert "2 files of another kind left out" in err

@@ -15,8 +15,9 @@ from evenly.errors import MissingDependencyError, UsageError
 from evenly.measure.audio import measure_audio
 from evenly.measure.image import measure_image
 from evenly.measure.levels import grey_levels
+from evenly.measure.place import BINS, fold, local_amplitude, spectrum, where
 from evenly.measure.planes import strips
-from evenly.measure.plot import BINS, fold, local_amplitude, plot_measurement, plot_set, spectrum
+from evenly.measure.plot import plot_measurement, plot_set
 from evenly.measure.plot_sound import level_spectrum
 from evenly.measure.result import PeriodResult, SetMeasurement, Trace
 from evenly.measure.sound_files import array_sound
@@ -187,3 +188,15 @@ def test_sounds_are_drawn(tmp_path):
     assert quiet.found == ()
     assert drawn(quiet.plot())[0].get_legend() is None
     assert str(quiet).startswith(f"evenly measure {path}"[:100])
+
+
+def test_where_is_as_large_as_the_pattern_where_it_is():
+    rng = np.random.default_rng(0)
+    picture = rng.normal(128, 3, (160, 200))
+    picture[:, :100:2] += 2.0  # the left half only: a cosine of one grey level
+    found = where(picture.round().clip(0, 255).astype(np.uint8), 2)
+    assert found.shape == picture.shape
+    assert abs(found[80, 40] - 1.0) < 0.3
+    assert found[80, 170] < 0.3
+    with pytest.raises(UsageError, match="period"):
+        where(picture, 1)

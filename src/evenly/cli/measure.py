@@ -115,12 +115,14 @@ def measure(
         else:
             write(output, reporter.parts(result))
             say(f"{output}: {watch.summary(result)}")
-    show_failures(result)
+    show_failures(result, watch.ignored)
     raise typer.Exit(watch.exit_code(result, fail_over))
 
 
 def _named_sound(path: str) -> bool:
-    return path.lower().endswith((".wav", ".flac"))
+    from evenly.measure.sources import EXTENSIONS
+
+    return Path(path).suffix.lower() in EXTENSIONS["audio"]
 
 
 def _periods(text: str) -> tuple[int, ...]:

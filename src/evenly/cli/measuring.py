@@ -36,6 +36,7 @@ class Watch:
         self.reporter = reporter
         self.count = 0
         self.verdicts: Counter[str] = Counter()
+        self.ignored = 0  # files that are no pictures, or no recordings, by their names
         self.loudest: float | None = None  # dB, of the found periods of single files
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -48,6 +49,10 @@ class Watch:
         for period in record["found"]:
             levels = record["periods"][str(period)] or {}
             self._hear(levels.get(name) for name in (*(f"{trace}_db" for trace in TRACES), "tone_db"))
+
+    def ignore(self, name: str) -> None:
+        """One more file of another kind; the name is of no use to millions."""
+        self.ignored += 1
 
     def _hear(self, levels: Iterator[float | None]) -> None:
         there = [db for db in levels if db is not None]
@@ -98,10 +103,12 @@ def _levels(measured: SetMeasurement) -> Iterator[float | None]:
             yield from (t.db for t in result.traces().values() if t is not None)
 
 
-def show_failures(result: Measured) -> None:
-    """Name the files that could not be measured, and count them, on standard error."""
-    from evenly.report.words import clean
+def show_failures(result: Measured, ignored: int = 0) -> None:
+    """Name the files that could not be measured, and count them and those of other kinds, on standard error."""
+    from evenly.report.words import clean, count
 
+    if ignored:
+        sys.stderr.write(f"{count(ignored, 'file')} of another kind left out\n")
     for part in (result.set, result.against):
         if part is None or not part.failed_count:
             continue
@@ -146,7 +153,7 @@ def measured(
     wanted = periods or PERIODS
     if against is None and rows is None and scheduler is None and (source := _lone(paths)) is not None:
         return _picture(source, target, watch, wanted, origin)
-    where: dict[str, Any] = {"periods": wanted, "scheduler": scheduler, "jobs": jobs}
+    where: dict[str, Any] = {"periods": wanted, "scheduler": scheduler, "jobs": jobs, "ignored": watch.ignore}
     with _progress("pictures") as progress:
         state = measure_set(paths, rows=rows, resume=resume, emit=watch.add, progress=progress, **where)
     if against is None:
@@ -204,12 +211,13 @@ def _recordings(paths: Sequence[str], target: str, watch: Watch, strides: tuple[
     failures = 0
     item: AudioMeasurement | Failure | None = None
     with _progress("recordings") as progress:
-        for source in find_sources(paths, kind="audio"):
+        for source in find_sources(paths, kind="audio", ignored=watch.ignore):
             try:
                 if isinstance(source, Failure):
                     item = source
                 else:
-                    item = measure_audio(source.open(), None, strides or STRIDES, path=source.name)
+                    with source.open() as file:
+                        item = measure_audio(file, None, strides or STRIDES, path=source.name)
             except (EvenlyError, OSError) as error:
                 item = _failure(source, error)
             if isinstance(item, Failure):

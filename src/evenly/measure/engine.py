@@ -80,6 +80,7 @@ def measure_set(
     each: Callable[[Source, tuple[int, ...]], Measurement] = measure_source,
     emit: Callable[[dict[str, Any]], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    ignored: Callable[[str], None] | None = None,
 ) -> SetState:
     """Measure a set of pictures.
 
@@ -96,6 +97,7 @@ def measure_set(
         each: Measures one source; a function of a module, since workers import it.
         emit: Called with each picture's record, in the order of the sources.
         progress: Called when pictures are finished.
+        ignored: Called with the name of each file in a folder or shard that is left out as no picture by its name.
 
     Returns:
         The state; :meth:`SetState.result` says what the set shows.
@@ -121,7 +123,7 @@ def measure_set(
         work = Work(each, wanted, journal is not None or emit is not None)
         workers = _workers(work, jobs, scheduler)
         stack.callback(workers.close)
-        job.run(_sources(targets), workers)
+        job.run(_sources(targets, ignored), workers)
     if journal is not None:
         write_rows(file, journal.records(), wanted)
         journal.remove()
@@ -139,13 +141,13 @@ def _is_source(target: object) -> bool:
     return hasattr(target, "open") and hasattr(target, "name") and not isinstance(target, os.PathLike)
 
 
-def _sources(targets: list[Any]) -> Iterator[Source | Failure]:
+def _sources(targets: list[Any], ignored: Callable[[str], None] | None) -> Iterator[Source | Failure]:
     if all(map(_is_source, targets)):
         yield from targets
         return
     from evenly.measure.sources import find_sources
 
-    yield from find_sources(targets)
+    yield from find_sources(targets, ignored=ignored)
 
 
 def _parameters(targets: list[Any], periods: tuple[int, ...], each: Callable[..., Any]) -> dict[str, Any]:
