@@ -14,6 +14,7 @@ import numpy as np
 
 from evenly.measure.lines import PlaneSums, chosen, combine
 from evenly.measure.planes import MARGIN, strips
+from evenly.measure.result import PERIODS
 from evenly.measure.tapers import plan
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["TRACE_PLANES", "Examination", "TracePlanes", "gather", "grid_of"]
 
 _CONTROLS = (7, 11, 13)  # periods that no common up-sampling leaves
-_PEAK_SIDE = 2048  # pixels: texture is looked for in the middle of larger pictures
+_MIDDLE = 512  # pixels per side of larger pictures in which mosaics, texture and inflation are looked for
 _BLOCK = 16  # bins whose median is the background of a spectral peak
 _MAIN_LOBE = 2.5  # bins around a line that are its own under a Hann window
 _TEXTURE = 10**2.2  # a peak so far over its background is no noise, nor an edge
@@ -123,49 +124,42 @@ class Examination:
 
     def __init__(self, pixels: NDArray[Any], level: Level, layout: Plan, grids: Grids) -> None:
         self.pixels, self.level, self.layout, self.grids = pixels, level, layout, grids
+        self._residuals: dict[str, Grids] = {}
 
-    def inflation(self, trace: str) -> float:
+    def inflation(self, traces: Iterable[str]) -> dict[str, float]:
         """How many times larger ``-log p`` is than by chance at frequencies that no up-sampling is expected at.
 
         Where all detail stands in a few places (a clock on a blank wall), every frequency falls into the tapers in the
         same proportions, and one accident counts for all lines: the genomic control of Devlin and Roeder (1999).
 
         Args:
-            trace: Of :data:`~evenly.measure.result.TRACES`.
+            traces: Of :data:`~evenly.measure.result.TRACES`.
+
+        Returns:
+            By trace, at least 1.
         """
-        layout = plan(self.layout.height, self.layout.width, _CONTROLS)
-        planes = gather(self.pixels, self.level, layout, TracePlanes((trace,)).planes)
-        largest = 1.0
-        for grids in planes.values():
-            values = [
-                g.log_p[:2, at[0], at[1]] for p in _CONTROLS if (g := grid_of(grids, p)) for _, at in [chosen(g, p)]
-            ]
-            if values:
-                medians = np.median(-np.concatenate(values, axis=1), axis=1) / np.log(2)
-                largest = max(largest, float(medians.max()))
-        return largest
+        asked = tuple(traces)
+        layout = plan(*(n - 2 * MARGIN for n in self._middle.shape[:2]), _CONTROLS)
+        every = not {"interpolation", "chroma"}.isdisjoint(asked)
+        planes = gather(self._middle, self.level, layout, TracePlanes(asked).planes, every=every)
+        return {
+            trace: max([1.0, *(_inflation(planes.get(name, {})) for name in TRACE_PLANES[trace])]) for trace in asked
+        }
 
     def ungained(self, trace: str, period: int) -> float:
         """log10 p of the mean or chroma lines in the residual itself, not divided by the local strength.
 
         Division lets a pattern in the strength of skewed details leak into the mean.
         """
-        names = ("blue", "red") if trace == "chroma" else ("mean",)
+        if trace not in self._residuals:
+            self._residuals[trace] = gather(self.pixels, self.level, self.layout, _residuals, every=trace == "chroma")
         values = []
-        for name in names:
-            lines = grid_of(self._residuals.get(name, {}), period)
+        for name in TRACE_PLANES[trace]:
+            lines = grid_of(self._residuals[trace].get(name, {}), period)
             if lines is not None:
                 index, at = chosen(lines, period)
                 values.append(combine(lines.log_p[:, at[0], at[1]], index).together)
         return min(values) / _LN10 if values else 0.0
-
-    @cached_property
-    def _residuals(self) -> Grids:
-        def pick(strip: Planes) -> dict[str, tuple[NDArray[np.float32], ...]]:
-            colours = zip(("blue", "red"), strip.chroma, strict=False)
-            return {"mean": (strip.residual,), **{name: (c.residual,) for name, c in colours}}
-
-        return gather(self.pixels, self.level, self.layout, pick)
 
     @cached_property
     def is_mosaic(self) -> bool:
@@ -176,10 +170,11 @@ class Examination:
         """
         if self.pixels.ndim != 3:
             return False
+        layout = plan(*(n - 2 * MARGIN for n in self._middle.shape[:2]), PERIODS)
         waves, certain = [], np.zeros(2, bool)
         for channel in range(3):
-            part = self.pixels[..., channel]
-            found = gather(part, self.level, self.layout, lambda s: {"variance": (s.variance,)}, every=False)
+            part = self._middle[..., channel]
+            found = gather(part, self.level, layout, lambda s: {"variance": (s.variance,)}, every=False)
             lines = grid_of(found["variance"], 2)
             if lines is None:
                 return False
@@ -224,7 +219,7 @@ class Examination:
         """Whether peaks that are none of the periods' lines come near to those that are."""
         from scipy.fft import rfft2
 
-        plane = self._middle[name]
+        plane = self._planes[name]
         height, width = plane.shape
         window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
         spectrum = rfft2(plane * window.astype(np.float32))
@@ -239,15 +234,33 @@ class Examination:
         return bool(others > max(_TEXTURE, _RIVAL * lines))
 
     @cached_property
-    def _middle(self) -> dict[str, NDArray[np.float32]]:
-        height, width = (min(n, _PEAK_SIDE) for n in self.pixels.shape[:2])
-        top, left = (self.pixels.shape[0] - height) // 2, (self.pixels.shape[1] - width) // 2
-        part = self.pixels[top : top + height, left : left + width]
-        found = [(s.mean, s.variance) for s in strips(part, self.level, every=False)]
+    def _middle(self) -> NDArray[Any]:
+        """So much of a large picture as these questions need."""
+        top, left = (max(0, n - _MIDDLE) // 2 for n in self.pixels.shape[:2])
+        return self.pixels[top : top + _MIDDLE, left : left + _MIDDLE]
+
+    @cached_property
+    def _planes(self) -> dict[str, NDArray[np.float32]]:
+        found = [(s.mean, s.variance) for s in strips(self._middle, self.level, every=False)]
         return {
             name: np.concatenate(planes)[MARGIN:-MARGIN, MARGIN:-MARGIN]
             for name, planes in zip(("mean", "variance"), zip(*found, strict=True), strict=True)
         }
+
+
+def _residuals(strip: Planes) -> dict[str, tuple[NDArray[np.float32], ...]]:
+    colours = zip(TRACE_PLANES["chroma"], strip.chroma, strict=False)
+    return {name: (c.residual,) for name, c in colours} or {"mean": (strip.residual,)}
+
+
+def _inflation(grids: Mapping[int, PlaneLines]) -> float:
+    """Median of ``-log p`` over the controls' lines, over that by chance; 1 where none can be tested."""
+    values = []
+    for p in _CONTROLS:
+        if (grid := grid_of(grids, p)) is not None:
+            _, (rows, columns) = chosen(grid, p)
+            values.append(grid.log_p[:2, rows, columns])
+    return float(np.median(-np.concatenate(values, axis=1), axis=1).max() / np.log(2)) if values else 1.0
 
 
 def _over_background(power: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -25,10 +25,8 @@ _LEAST_DB = 4.0  # with many lines, less over the background can be certain with
 _FAINT = 0.1  # grey levels (rms) that rounding an interpolated picture can leave as a pattern of its own
 _COMPRESSED = {2: 0.06, 4: 0.12, 8: 0.25}  # the same of JPEG's blocks
 _LEAST_TILE, _EDGES = 8, 0.8  # pixels; share of a pattern's energy in two neighbouring pixels
-_ONE_AXIS, _OTHER_AXES = (
-    -12.0,
-    0.1,
-)  # log10 p along one axis, and the share of it that others reach if both are up-sampled
+_ONE_AXIS = -12.0  # log10 p along one axis from which the others are looked at
+_OTHER_AXES = 0.1  # what part of that the others reach at least if both axes are up-sampled
 
 
 def judge(
@@ -48,7 +46,7 @@ def judge(
     seen = {name: {p: t for p, r in before.items() if _fires(t := r.traces()[name])} for name in TRACES}
     if not any(seen.values()):
         return "none", (), ()
-    inflation = {name: examination.inflation(name) for name, found in seen.items() if found}
+    inflation = dict.fromkeys(TRACES, 1.0) | examination.inflation(name for name, found in seen.items() if found)
     seen = {name: {p: t for p, t in found.items() if _fires(t, inflation[name])} for name, found in seen.items()}
     evidence: dict[int, float] = {}  # log10 p of what is counted, by period
 
@@ -94,7 +92,7 @@ def judge(
         causes.append(Cause("chroma-subsampling", tuple(subsampled), text))
     strengths: set[int] = set()  # periods with a pattern in the strength of details only
     for name in ("variance", "interpolation"):
-        left = {p: t for p, r in results.items() if _fires(t := r.traces()[name], inflation.get(name, 1.0))}
+        left = {p: t for p, r in results.items() if _fires(t := r.traces()[name], inflation[name])}
         split(name, {p: t for p, t in left.items() if not _related(p, added) and not (mosaic and p == 2)}, strengths)
     if texture:  # its harmonics, and what is faint beside it, are its own
         strengths -= {p for p in strengths if _related(p, texture)}
