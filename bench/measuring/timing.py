@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MEGA = 1024  # a side of a 1-megapixel picture
-FILES, FEW = 48, 6
+FILES, FEW = 96, 6
 SIDES = {0.25: 512, 1: 1024, 4: 2048, 16: 4096}  # megapixels
 LARGE = 5000  # a side of the one large file
 ROUNDS, SECONDS = 12, 20
