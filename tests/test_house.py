@@ -272,6 +272,11 @@ def test_no_words_that_do_not_belong():
         assert found is None, f"{path.relative_to(ROOT)}: {found and found.group()}"
 
 
+def test_test_files_have_names_of_their_own():
+    names = [p.name for p in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names)), "pytest imports test files by their names alone"
+
+
 def test_versions_agree():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"[{evenly.__version__}]" in changelog or "[Unreleased]" in changelog

@@ -308,7 +308,13 @@ def test_what_python_refuses(folder, tmp_path):
 
 def start(*arguments, **options):
     command = [sys.executable, "-m", "evenly", "measure", *(str(a) for a in arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=listen, **pipes, **options)
+
+
+def listen():
+    """A shell's background jobs, which the tests may be, ignore interrupts and hand that on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_an_interrupt_leaves_nothing_half_written(tmp_path):
