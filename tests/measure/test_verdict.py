@@ -173,3 +173,13 @@ def test_verdict_periods_and_causes_agree(seed, size, amplitude, period):
     assert len({c.kind for c in measured.causes}) == len(measured.causes)
     for p in measured.found:  # nothing is claimed without evidence
         assert min(t.log10_p for t in measured.periods[p].traces().values() if t is not None) < -3
+
+
+@pytest.mark.parametrize(("period", "kind"), [(8, "tiling"), (16, "tiling"), (4, "up-sampling")])
+def test_tiles_are_told_by_their_edges(period, kind):
+    y, x = np.mgrid[:192, :192]
+    flat = np.random.default_rng(period).normal(128, 4, (192, 192))
+    edges = flat + 4.0 * ((x % period == 0) | (y % period == 0))
+    measured = measure_image(edges.round().clip(0, 255).astype(np.uint8))
+    assert period in measured.found
+    assert kind in {cause.kind for cause in measured.causes}

@@ -39,7 +39,6 @@ _MAIN_LOBE = 2.5  # bins around a line that are its own under a Hann window
 _TEXTURE = 10**2.2  # a peak so far over its background is no noise, nor an edge
 _RIVAL = 0.25  # and counts if it has this part of the power of the lines that were found
 _OFF, _BETTER = 0.15, 15.0  # bins beside a whole period, and the gain in log likelihood, that make a line another's
-_SURE, _ABSENT = -12.0, -1.0  # log10 p along one axis and along all others that no two-dimensional up-sampling leaves
 _PROBABLE = -4.6  # natural log of p = 1 %
 _ALIKE = 0.3  # ratio of two colours' departures from green
 _LN10 = float(np.log(10.0))
@@ -87,6 +86,7 @@ class TracePlanes:
 
     def __init__(self, traces: Iterable[str]) -> None:
         self.names = {name for trace in traces for name in TRACE_PLANES[trace]}
+        self.every = not self.names <= {"mean", "variance"}  # whether strips must hold all planes
         self.total, self.count = 0.0, 0
 
     def planes(self, strip: Planes) -> dict[str, tuple[NDArray[np.float32], ...]]:
@@ -96,8 +96,8 @@ class TracePlanes:
         found: dict[str, tuple[NDArray[np.float32], ...]] = {
             "mean": (strip.mean, strip.weight, strip.content),
             "variance": (strip.variance,),
-            **{name: (plane,) for name, plane in zip(("along", "down"), strip.differences, strict=False)},
-            **{name: (c.mean, c.weight) for name, c in zip(("blue", "red"), strip.chroma, strict=False)},
+            **{name: (plane,) for name, plane in zip(TRACE_PLANES["interpolation"], strip.differences, strict=False)},
+            **{name: (c.mean, c.weight) for name, c in zip(TRACE_PLANES["chroma"], strip.chroma, strict=False)},
         }
         return {name: plane for name, plane in found.items() if name in self.names}
 
@@ -140,8 +140,8 @@ class Examination:
         """
         asked = tuple(traces)
         layout = plan(*(n - 2 * MARGIN for n in self._middle.shape[:2]), _CONTROLS)
-        every = not {"interpolation", "chroma"}.isdisjoint(asked)
-        planes = gather(self._middle, self.level, layout, TracePlanes(asked).planes, every=every)
+        wanted = TracePlanes(asked)
+        planes = gather(self._middle, self.level, layout, wanted.planes, every=wanted.every)
         return {
             trace: max([1.0, *(_inflation(planes.get(name, {})) for name in TRACE_PLANES[trace])]) for trace in asked
         }

@@ -79,7 +79,7 @@ def measure_image(
     if min(height, width) >= _LEAST_SIDE:
         layout = plan(height - 2 * MARGIN, width - 2 * MARGIN, tuple(sorted({*wanted, *PERIODS})))
         power = TracePlanes(asked)
-        raw = gather(pixels, level, layout, power.planes, every=not {"interpolation", "chroma"}.isdisjoint(asked))
+        raw = gather(pixels, level, layout, power.planes, every=power.every)
         before = {p: _period(p, raw, power.mean) for p in wanted}
         grids, results = raw, before
         origin = _jpeg_origin(pixels, level, before, encoding)
