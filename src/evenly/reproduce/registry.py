@@ -1,0 +1,65 @@
+"""All experiments, by the name on the command line; adding one is a line here and a module."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from evenly.errors import MissingDependencyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evenly.reproduce.experiment import Experiment
+
+__all__ = ["EXPERIMENTS", "chosen", "load"]
+
+EXPERIMENTS = {
+    "arithmetic": (
+        "odena2016_arithmetic",
+        ("C1", "C2", "C3", "C4", "C5", "C8", "C9", "C10", "C11", "C12", "C23", "C24"),
+    ),
+    "gan": ("odena2016_gan", ("C6", "C7", "C9", "C10", "C13", "C14")),
+    "style": ("odena2016_style", ("C15",)),
+    "dream": ("odena2016_dream", ("C16", "C17", "C18")),
+    "discriminator": ("odena2016_discriminator", ("C19",)),
+    "gradient": ("odena2016_gradient", ("C20", "C25")),
+    "adversarial": ("odena2016_adversarial", ("C21",)),
+    "audio": ("odena2016_audio", ("C22",)),
+}  # fmt: skip
+"""Module, named by its source, and the claims it speaks about; so the list can be shown without importing torch."""
+
+
+def load(name: str) -> Experiment:
+    """An experiment by its name.
+
+    Raises:
+        UsageError: If there is none of this name.
+        MissingDependencyError: If what it needs is not installed.
+    """
+    if name not in EXPERIMENTS:
+        raise UsageError(f"no experiment is called {name!r}; expected all or some of {', '.join(EXPERIMENTS)}")
+    try:
+        module = import_module(f"evenly.reproduce.{EXPERIMENTS[name][0]}")
+    except ImportError as error:
+        if error.name is None or error.name.split(".")[0] == "evenly":
+            raise
+        raise MissingDependencyError(
+            f"{error.name} is not installed; the experiments need it: pip install 'evenly[reproduce]'"
+        ) from error
+    experiment: Experiment = module.EXPERIMENT
+    return experiment
+
+
+def chosen(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of experiments in their order, from those on the command line; all of them for none or ``all``.
+
+    Raises:
+        UsageError: If one does not exist.
+    """
+    if not names or "all" in names:
+        return tuple(EXPERIMENTS)
+    for name in names:
+        if name not in EXPERIMENTS:
+            raise UsageError(f"no experiment is called {name!r}; expected all or some of {', '.join(EXPERIMENTS)}")
+    return tuple(name for name in EXPERIMENTS if name in names)
