@@ -200,3 +200,18 @@ def test_where_is_as_large_as_the_pattern_where_it_is():
     assert found[80, 170] < 0.3
     with pytest.raises(UsageError, match="period"):
         where(picture, 1)
+
+
+def test_a_measurement_knows_where_its_pattern_is():
+    rng = np.random.default_rng(1)
+    picture = rng.normal(128, 3, (160, 200))
+    picture[:, :100] += np.tile(4 * rng.standard_normal((4, 4)), (40, 25))
+    measured = measure_image(picture, keep=True)
+    found = measured.where()
+    assert np.array_equal(found, where(picture, 4, measured.periods[4].mean.lines))
+    assert found[:, :80].mean() > 4 * found[:, 130:].mean()
+    assert not np.array_equal(measured.where(2), found)
+    with pytest.raises(UsageError, match="no pixels were kept"):
+        measure_image(picture).where()
+    with pytest.raises(UsageError, match=r"period .=7. was not measured"):
+        measured.where(7)

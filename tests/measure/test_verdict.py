@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 try:
@@ -19,8 +20,11 @@ try:
 finally:
     sys.path.pop(0)
 
+from evenly.measure.examine import Examination, TracePlanes, gather
 from evenly.measure.image import measure_image
-from evenly.measure.result import PERIODS, VERDICTS
+from evenly.measure.result import PERIODS, VERDICTS, Lines
+from evenly.measure.shapes import displaced, is_screen
+from evenly.measure.tapers import plan
 
 COLOURED = ("astronaut", "cat", "china", "coffee", "motorcycle", "rocket")
 SIZE = 160
@@ -111,6 +115,59 @@ def test_gratings_beside_a_period_are_not_called_up_sampling(period, photos):
         measured = measure_image(confounders.grating(photo, np.random.default_rng(seed), period))
         called.append("up-sampling" in {c.kind for c in measured.causes})
     assert np.mean(called) <= 0.1
+
+
+def screened(photo, steps, rng):
+    """A print whose screen repeats after whole pixels: round dots on the lattice of ``steps`` and its quarter turn."""
+    grey = photo.mean(-1)
+    y, x = np.indices(grey.shape)
+    (a, b), turns = steps, rng.uniform(0, 2 * np.pi, 2)
+    screen = 127.5 + 63 * (
+        np.cos(2 * np.pi * (a * y + b * x) + turns[0]) + np.cos(2 * np.pi * (a * x - b * y) + turns[1])
+    )
+    ink = gaussian_filter(np.clip((grey - screen) / 20 + 0.5, 0, 1), 0.6)
+    return photographs.to_bytes(30 + 200 * ink + rng.standard_normal(grey.shape))
+
+
+@pytest.mark.parametrize("steps", [(1 / 5, 1 / 5), (1 / 6, 1 / 6), (1 / 8, 1 / 8), (1 / 8, 2 / 8), (1 / 16, 3 / 16)])
+def test_most_printed_screens_of_whole_periods_are_not_called_up_sampling(steps, photos):
+    measured = [measure_image(screened(p, steps, np.random.default_rng(i))) for i, p in enumerate(photos)]
+    assert np.mean(["texture" in {c.kind for c in m.causes} for m in measured]) >= 0.7
+    assert np.mean(["up-sampling" in {c.kind for c in m.causes} for m in measured]) <= 0.3  # where all dots are specks
+
+
+def lattice(index, amplitude):
+    """Lines of period 8 with these amplitudes."""
+    count = len(index)
+    return Lines(np.array(index), np.full(count, -9.0), np.ones(count, complex), np.array(amplitude), np.zeros(count))
+
+
+@pytest.mark.parametrize(
+    ("index", "amplitude", "screen"),
+    [
+        ([(1, 1), (7, 1)], [5.0, 4.9], True),
+        ([(1, 2), (6, 1)], [5.0, 4.9], True),  # (2, -1), a quarter turn from (1, 2)
+        ([(1, 1), (7, 1), (2, 0), (0, 2)], [5.0, 5.0, 3.0, 3.0], True),  # with their sum and difference
+        ([(1, 1), (7, 1)], [5.0, 3.0], False),  # one is weaker
+        ([(1, 2), (2, 1)], [5.0, 5.0], False),  # mirrored, not turned
+        ([(1, 0), (0, 1)], [5.0, 5.0], False),  # on the axes: an overlap's
+        ([(1, 1), (7, 1), (3, 1), (3, 3)], [5.0, 5.0, 3.0, 3.0], False),  # a quarter of the energy lies elsewhere
+    ],
+)
+def test_a_screen_has_two_generators_a_quarter_turn_apart(index, amplitude, screen):
+    assert is_screen({8: lattice(index, amplitude)}) == screen
+
+
+@pytest.mark.parametrize(("bins", "called"), [(0.0, False), (0.3, True), (-0.5, True)])
+@pytest.mark.parametrize("axes", [(1, 0), (1, 1)])
+def test_a_wave_beside_a_period_is_told_from_one_at_it(bins, called, axes):
+    rng = np.random.default_rng(4)
+    y, x = np.indices((160, 160)) * (1 / 8 + bins / 160)
+    pixels = 128 + 3 * rng.standard_normal((160, 160)) + np.cos(2 * np.pi * (axes[0] * y + axes[1] * x))
+    layout = plan(158, 158, PERIODS)
+    grids = gather(pixels, lambda block: block.astype(np.float32), layout, TracePlanes(["mean"]).planes, every=False)
+    found = {8: measure_image(pixels, [8]).periods[8].mean.lines}
+    assert displaced(found, Examination(pixels, np.float32, layout, grids)) == called
 
 
 @pytest.mark.parametrize(("size", "share"), [(28, 0.4), (32, 0.5), (64, 0.8)])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from evenly.errors import ParameterError, UsageError
@@ -22,6 +22,7 @@ from evenly.measure.phases import DRAWS, PhaseEffect, PhaseState, check_periods
 from evenly.measure.result import PERIODS
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from torch import Tensor, nn
 
     from evenly.measure._running import Sampler
@@ -31,10 +32,19 @@ __all__ = [
     "LayerPeriod",
     "ModelMeasurement",
     "TrainingTrace",
+    "layer_dict",
     "measure_model",
 ]
 
 _FLOOR = 1e-3  # of the mean energy: tames exact zeros
+
+
+def layer_dict(layer: DataclassInstance) -> dict[str, Any]:
+    """The fields of what was measured in a layer as in JSON: its ``shape`` as a list, its ``periods`` last, by name."""
+    found = {f.name: getattr(layer, f.name) for f in fields(layer)}
+    periods = found.pop("periods")
+    named = {str(p): None if r is None else r.to_dict() for p, r in periods.items()}
+    return found | {"shape": list(found["shape"]), "periods": named}
 
 
 @dataclass(frozen=True)
@@ -87,17 +97,7 @@ class LayerMeasurement:
 
     def to_dict(self) -> dict[str, Any]:
         """As in JSON."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "call": self.call,
-            "output": self.output,
-            "shape": list(self.shape),
-            "samples": self.samples,
-            "nonfinite": self.nonfinite,
-            "reason": self.reason,
-            "periods": {str(p): None if r is None else r.to_dict() for p, r in self.periods.items()},
-        }
+        return layer_dict(self)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from evenly.measure._running import (
     tensors_in,
     unsuited,
 )
+from evenly.measure.activations import layer_dict
 from evenly.measure.phases import DRAWS, PhaseEffect, PhaseState, check_periods, fits, fold, samples_needed
 from evenly.measure.result import PERIODS
 
@@ -110,18 +111,7 @@ class LayerGradient:
 
     def to_dict(self) -> dict[str, Any]:
         """As in JSON."""
-        return {
-            "name": self.name,
-            "call": self.call,
-            "output": self.output,
-            "shape": list(self.shape),
-            "samples": self.samples,
-            "nonfinite": self.nonfinite,
-            "dead": self.dead,
-            "dead_fraction": self.dead_fraction,
-            "reason": self.reason,
-            "periods": {str(p): None if r is None else r.to_dict() for p, r in self.periods.items()},
-        }
+        return layer_dict(self)
 
 
 @dataclass(frozen=True)

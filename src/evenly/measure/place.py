@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +14,13 @@ from evenly.measure.planes import strips
 from evenly.measure.tapers import new_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-    from evenly.measure.result import Lines
+    from evenly.measure.result import Lines, Measurement
 
-__all__ = ["BINS", "fold", "local_amplitude", "planes_of", "spectrum", "where"]
+__all__ = ["BINS", "fold", "local_amplitude", "planes_of", "shown", "spectrum", "where", "where_measured"]
 
 BINS = 240
 """Frequencies per axis of a :func:`spectrum`: every line of the usual periods falls on one."""
@@ -43,16 +44,63 @@ def where(pixels: NDArray[Any], period: int, lines: Lines | None = None) -> NDAr
     if period < 2:
         raise UsageError(f"period (={period}) must be at least 2 pixels")
     picture, level, _ = grey_levels(pixels)
-    return local_amplitude(*planes_of(picture, level), period, lines)
+    plane, weight = planes_of(picture, level)
+    return local_amplitude(plane, weight, period, lines)
+
+
+def where_measured(measurement: Measurement, period: int | None = None) -> NDArray[np.float64]:
+    """The same map of a picture that was measured, see :func:`where`.
+
+    Args:
+        measurement: Of a picture whose pixels were kept.
+        period: In pixels; by default the one with the most evidence, among those found if there are any.
+
+    Raises:
+        UsageError: If there are no pixels, or if the period was not measured.
+    """
+    pixels, chosen = shown(measurement, period)
+    trace = measurement.periods[chosen].mean
+    return where(pixels, chosen, None if trace is None else trace.lines)
+
+
+def shown(measurement: Measurement, period: int | None = None) -> tuple[NDArray[Any], int]:
+    """The pixels of a measurement, and the period to show of it: by default the one with the most evidence.
+
+    Raises:
+        UsageError: If there are no pixels, or if the period was not measured.
+    """
+    if measurement.pixels is None:
+        raise UsageError(
+            "no pixels were kept in this measurement; measure the picture with evenly.measure to see its pattern"
+        )
+    if period is not None and period not in measurement.periods:
+        raise UsageError(f"period (={period}) was not measured; expected one of {list(measurement.periods)}")
+    return measurement.pixels, _strongest(measurement) if period is None else period
+
+
+def _strongest(measurement: Measurement) -> int:
+    def evidence(period: int) -> float:
+        traces = [t for t in measurement.periods[period].traces().values() if t is not None]
+        return min((t.log10_p for t in traces), default=0.0)
+
+    return min(measurement.found or measurement.periods, key=evidence)
 
 
 def planes_of(
-    pixels: NDArray[Any], level: Callable[[NDArray[Any]], NDArray[np.float32]]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The mean trace's plane of a whole picture and its weight, shapes (H, W)."""
-    parts = [(s.mean, s.weight) for s in strips(pixels, level, every=False)]
-    plane, weight = (np.concatenate(rows) for rows in zip(*parts, strict=True))
-    return plane, weight
+    pixels: NDArray[Any],
+    level: Callable[[NDArray[Any]], NDArray[np.float32]],
+    names: Iterable[str] = ("mean", "weight"),
+) -> tuple[NDArray[np.float32], ...]:
+    """Planes of a whole picture, each of shape (H, W).
+
+    Args:
+        pixels: Shape (H, W) or (H, W, 3).
+        level: From pixels to grey levels of 255, float32.
+        names: Which of luma's :class:`~evenly.measure.planes.Planes`; by default the mean trace's and its weight.
+    """
+    of = attrgetter(*names)
+    parts = [of(strip) for strip in strips(pixels, level, every=False)]
+    return tuple(np.concatenate(rows) for rows in zip(*parts, strict=True))
 
 
 def spectrum(plane: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

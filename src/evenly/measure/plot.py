@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evenly.errors import MissingDependencyError, UsageError
+from evenly.errors import MissingDependencyError
 from evenly.measure.levels import grey_levels
-from evenly.measure.place import BINS, fold, local_amplitude, planes_of, spectrum
+from evenly.measure.place import BINS, fold, local_amplitude, planes_of, shown, spectrum
 from evenly.measure.result import TRACES
 from evenly.measure.tapers import new_lines
 
@@ -52,12 +52,8 @@ def plot_measurement(measurement: Measurement, period: int | None = None) -> Fig
         UsageError: If there are no pixels, or if the period was not measured.
         MissingDependencyError: If matplotlib is not installed.
     """
-    if measurement.pixels is None:
-        raise UsageError("no pixels were kept in this measurement; measure the picture with evenly.measure to plot it")
-    if period is not None and period not in measurement.periods:
-        raise UsageError(f"period (={period}) was not measured; expected one of {list(measurement.periods)}")
-    chosen = _strongest(measurement) if period is None else period
-    pixels, level, _ = grey_levels(measurement.pixels)
+    kept, chosen = shown(measurement, period)
+    pixels, level, _ = grey_levels(kept)
     top, left = (max(0, n - _LARGEST) // 2 // chosen * chosen for n in pixels.shape[:2])
     pixels = pixels[top : top + _LARGEST, left : left + _LARGEST]
     plane, weight = planes_of(pixels, level)
@@ -72,14 +68,6 @@ def plot_measurement(measurement: Measurement, period: int | None = None) -> Fig
     _draw_map(right, pixels, amplitude, chosen, (top, left))
     figure.suptitle(title(measurement, "px"), fontsize=12, parse_math=False)  # paths may hold "$"
     return figure
-
-
-def _strongest(measurement: Measurement) -> int:
-    def evidence(period: int) -> float:
-        traces = [t for t in measurement.periods[period].traces().values() if t is not None]
-        return min((t.log10_p for t in traces), default=0.0)
-
-    return min(measurement.found or measurement.periods, key=evidence)
 
 
 def title(measurement: Measurement | AudioMeasurement, unit: str) -> str:

@@ -239,6 +239,19 @@ class Measurement:
 
         return plot_measurement(self, period)
 
+    def where(self, period: int | None = None) -> NDArray[np.float64]:
+        """Local amplitude of a period's added pattern in grey levels (of 255), shape (H, W).
+
+        Args:
+            period: In pixels; by default the one with the most evidence.
+
+        Raises:
+            UsageError: If the pixels were not kept, or if the period was not measured.
+        """
+        from evenly.measure.place import where_measured
+
+        return where_measured(self, period)
+
     def __str__(self) -> str:
         """The measurement as ``evenly measure`` prints it."""
         from evenly.report import View

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -14,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MARGIN", "Even", "Pieces", "even", "families", "irregular"]
+__all__ = ["MARGIN", "Even", "PieceSums", "Pieces", "even", "families", "irregular"]
 
 MARGIN = 1024  # samples on both sides of a piece: longer than the whitening filter and the window of the gain
 _GAIN = 1024  # samples over which the level is averaged
@@ -87,6 +88,31 @@ class Pieces:
         self._parts = [joined[:, length:]]
         self._held -= length
         return joined[:, : length + 2 * MARGIN]
+
+
+class PieceSums(ABC):
+    """Sums over the pieces of a sound that arrives in blocks of any size.
+
+    Args:
+        pieces: Cuts the blocks.
+    """
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+
+    def push(self, block: NDArray[np.float64]) -> None:
+        """More of the sound, shape (channels, any number of samples)."""
+        for piece in self._pieces.push(block):
+            self._add(piece)
+
+    def finish(self) -> None:
+        """The sound ends here."""
+        for piece in self._pieces.rest():
+            self._add(piece)
+
+    @abstractmethod
+    def _add(self, piece: NDArray[np.float64]) -> None:
+        """One more piece, shape (channels, MARGIN + length + MARGIN)."""
 
 
 @dataclass(frozen=True)

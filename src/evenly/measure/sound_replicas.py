@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evenly.measure.pooling import gamma_tail
-from evenly.measure.sound_pieces import MARGIN, Pieces, even
+from evenly.measure.sound_pieces import MARGIN, Pieces, PieceSums, even
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ class _Pairs:
     products: NDArray[np.complex128]  # (channels, 1 + controls, pairs)
 
 
-class ReplicaState:
+class ReplicaState(PieceSums):
     """Sums over the frames of a sound, for periods with a common multiple; of one size, however long the sound.
 
     Args:
@@ -96,23 +96,13 @@ class ReplicaState:
 
     def __init__(self, periods: tuple[int, ...], frame: int, channels: int) -> None:
         self._frame, self._hop = frame, frame // 2
-        self._pieces = Pieces(channels, repeat(_TOGETHER * self._hop), self._hop, frame)
+        super().__init__(Pieces(channels, repeat(_TOGETHER * self._hop), self._hop, frame))
         self._pairs = [_pairs(p, frame, channels) for p in periods]
         self._start = 0  # of the next piece, in hops
         self._count = np.zeros(channels, np.int64)
         self._sums = np.zeros((channels, frame), np.complex128)
         self._squares = np.zeros((channels, frame))
         self._power = np.zeros((channels, frame))  # of the sound itself
-
-    def push(self, block: NDArray[np.float64]) -> None:
-        """More of the sound, shape (channels, any number of samples)."""
-        for piece in self._pieces.push(block):
-            self._add(piece)
-
-    def finish(self) -> None:
-        """The sound ends here."""
-        for piece in self._pieces.rest():
-            self._add(piece)
 
     def _add(self, piece: NDArray[np.float64]) -> None:
         from scipy.fft import fft

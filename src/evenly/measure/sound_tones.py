@@ -34,7 +34,7 @@ import numpy as np
 from evenly.measure.pooling import gamma_tail, together
 from evenly.measure.probability import fisher, line_log_p
 from evenly.measure.sound_phases import Walks, mirrored
-from evenly.measure.sound_pieces import MARGIN, Pieces, even, irregular
+from evenly.measure.sound_pieces import MARGIN, Pieces, PieceSums, even, irregular
 from evenly.measure.tapers import slepian
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class PeriodTones:
     energy: float
 
 
-class ToneState:
+class ToneState(PieceSums):
     """Sums over the pieces of a sound, for periods with a common multiple; of one size, however long the sound.
 
     Args:
@@ -132,7 +132,7 @@ class ToneState:
         self._lines = np.array(self._bins)
         self._real = 2 * self._lines == base
         least = -(-_LEAST * max(periods) // base) * base
-        self._pieces = Pieces(channels, irregular(base, middle), base, least)
+        super().__init__(Pieces(channels, irregular(base, middle), base, least))
         shape = (channels, len(self._bins))
         self._count = np.zeros(channels, np.int64)
         self._draws = [Walks(self._real) for _ in range(channels)]
@@ -140,16 +140,6 @@ class ToneState:
         self._evidence = np.zeros((*shape, 1 + _NEIGHBOURS))  # sums of -log p, capped: the line's, then its neighbours'
         self._power = np.zeros((*shape, 1 + _NEIGHBOURS))
         self._weights = np.zeros(shape)
-
-    def push(self, block: NDArray[np.float64]) -> None:
-        """More of the sound, shape (channels, any number of samples)."""
-        for piece in self._pieces.push(block):
-            self._add(piece)
-
-    def finish(self) -> None:
-        """The sound ends here."""
-        for piece in self._pieces.rest():
-            self._add(piece)
 
     def _add(self, piece: NDArray[np.float64]) -> None:
         for channel, samples in enumerate(piece):
