@@ -172,7 +172,8 @@ class _ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((channels, 1, 1), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * self.body(x)
+        changed: Tensor = self.body(x)
+        return x + self.scale * changed
 
 
 def _convnext(classes: int, width: int) -> nn.Module:
