@@ -87,11 +87,13 @@ def planes(pixels: NDArray[np.generic]) -> dict[str, Array]:
     r = residual(x)
     add_mean("mean", r)
     found["content"] = found["mean weight"] * (middle(box(x, strength), shape) / 64 - 2)
-    local = box(box(np.abs(r), strength), 3) + 2
-    e = np.minimum(middle(np.abs(r), local.shape) / local, 4)
+    centre = x[1:-1, 1:-1]
+    second = [x[1:-1, 2:] - 2 * centre + x[1:-1, :-2], x[2:, 1:-1] - 2 * centre + x[:-2, 1:-1]]
+    details = np.abs(r) + sum(np.abs(d) for d in second) / 4
+    local = box(box(details, strength), 3) + 2
+    e = np.minimum(middle(details, local.shape) / local, 4)
     around = box(e, strength)
     found["variance"] = middle(middle(e, around.shape) - around, shape)
-    centre = x[1:-1, 1:-1]
     for name, d in (("along", x[1:-1, 2:] - centre), ("down", x[2:, 1:-1] - centre)):
         energy = np.log(d**2 + 1)
         around = box(energy, strength)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from evenly.measure.tapers import bandwidth, new_lines, plan, slepian
 
 PERIODS = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16)
+SMALLEST = 48  # pixels of the plane: below, bands are wider again
 
 
 @pytest.mark.parametrize("period", range(2, 33))
@@ -33,8 +34,18 @@ def test_lines_of_one_period_share_no_taper(shorter, period):
     half = bandwidth(shorter, period)
     assert half == 0 or half >= 2  # fewer than three tapers tell nothing
     assert half * period <= shorter  # the band of a line ends before the next line's middle
-    assert bandwidth(shorter + 1, period) >= half
+    if shorter + 1 != SMALLEST:
+        assert bandwidth(shorter + 1, period) >= half
     assert bandwidth(shorter, period + 1) <= half
+
+
+def test_the_smallest_pictures_have_a_wider_band_where_lines_are_far_apart():
+    assert [bandwidth(26, p) for p in (2, 3, 4)] == [2.5, 2.5, 2.0]  # 28 pixels less the margin
+    assert [bandwidth(30, p) for p in (2, 3, 4)] == [2.5, 2.5, 2.0]
+    assert bandwidth(SMALLEST - 1, 2) == 2.5
+    assert bandwidth(SMALLEST, 2) == 2.0
+    assert len(plan(26, 26, (2,)).groups[0].taper_rows) == 4
+    assert {bandwidth(n, p) for n in range(SMALLEST, 500) for p in PERIODS} == {0.0, 2.0, 3.0, 4.0, 6.0}
 
 
 def test_which_periods_fit_into_small_pictures():

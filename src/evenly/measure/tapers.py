@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Group", "Plan", "bandwidth", "new_lines", "plan", "slepian"]
 
 # Half bandwidth in bins by the shorter side in pixels: wide bands see weak lines better and need a smooth background.
-_WANTED = ((100, 2.0), (160, 3.0), (400, 4.0), (inf, 6.0))
+# In the smallest pictures the nine products of NW = 2 leave too little beside a pattern that wanders with its content.
+_WANTED = ((48, 2.5), (100, 2.0), (160, 3.0), (400, 4.0), (inf, 6.0))
+_NARROWER = (2.0, 3.0, 4.0)  # what else is taken where lines are close; few, for every other one is a grid of its own
+_LEAST = min(_NARROWER)
 _NEAR = 0.3  # bandwidth over the distance of neighbouring lines up to which a background is smooth enough
 _OVERLAP = 0.65  # bandwidth over the distance of neighbouring lines: beyond, lines of one period share tapers
 
@@ -54,10 +57,10 @@ def bandwidth(shorter: int, period: int) -> float:
         period: In pixels.
     """
     wanted = next(half for side, half in _WANTED if shorter < side)
-    if _OVERLAP * shorter / period < _WANTED[0][1]:
+    if _OVERLAP * shorter / period < _LEAST:
         return 0.0
-    allowed = max(_WANTED[0][1], _NEAR * shorter / period)
-    return max(half for _, half in _WANTED if half <= min(wanted, allowed))
+    allowed = max(_LEAST, _NEAR * shorter / period)
+    return max(half for half in (wanted, *_NARROWER) if half <= min(wanted, allowed))
 
 
 @lru_cache(maxsize=256)
