@@ -1,0 +1,80 @@
+"""How numbers and verdicts of experiments are written, wherever they are shown."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evenly.reproduce.result import Effect, Part
+    from evenly.reproduce.stored import Claim
+
+__all__ = ["ORDER", "SYMBOLS", "amount", "bound", "counted", "digits", "duration", "effect", "reading", "seeds"]
+
+ORDER: Final = ("holds", "partly", "does not hold here", "not decided here", "not run")
+"""Answers as they are counted."""
+SYMBOLS: Final = {
+    "holds": "✓", "partly": "◐", "does not hold here": "✗", "not decided here": "?", "not run": "–",
+    "met": "✓", "not met": "✗", "open": "?",
+}  # fmt: skip
+"""So that no answer is told by its colour alone."""
+
+
+def digits(span: float, value: float) -> int:
+    """Decimals that show two digits of `span`, or three of `value` where the span is 0."""
+    size, wanted = (span, 2) if span > 0 else (abs(value), 3)
+    return 0 if size == 0 else min(8, max(0, wanted - 1 - math.floor(math.log10(size))))
+
+
+def amount(value: float, unit: str, decimals: int) -> str:
+    """A number with its unit: ``3.1 dB``, ``ratio 2``."""
+    if value and abs(value) < 10.0**-6:
+        text = f"{value:.1e}"
+    else:
+        text = f"{round(value, decimals) + 0.0:,.{decimals}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+    if unit == "ratio":
+        return f"ratio {text}"
+    return f"{text} {unit}".strip()
+
+
+def effect(found: Effect) -> str:
+    """``3.1 dB (95 % interval 2.0 to 4.2, 3 seeds)``."""
+    decimals = digits(found.high - found.low, found.value)
+    value = amount(found.value, found.unit, decimals)
+    if found.count == 0:
+        return f"{value} (exact)"
+    low, high = (amount(end, "", decimals) for end in (found.low, found.high))
+    return f"{value} (95 % interval {low} to {high}, n = {found.count:,})"
+
+
+def bound(part: Part) -> str:
+    """``at least 3 dB``."""
+    word, limit = ("at least", part.at_least) if part.at_least is not None else ("at most", part.at_most)
+    assert limit is not None
+    return f"{word} {amount(limit, part.effect.unit, digits(0, limit))}"
+
+
+def reading(part: Part) -> str:
+    """Effect, interval and bound of a part in one line."""
+    return f"{effect(part.effect)}; met if {bound(part)}"
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min``, ``1.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def seeds(found: Sequence[int]) -> str:
+    """``3 seeds``."""
+    return f"{len(found)} seed" + ("s" if len(found) != 1 else "")
+
+
+def counted(claims: Sequence[Claim]) -> dict[str, int]:
+    """How many claims have which answer, those that occur."""
+    answers = [claim.answer or "not run" for claim in claims]
+    return {answer: answers.count(answer) for answer in ORDER if answer in answers}
