@@ -6,9 +6,11 @@ import hashlib
 import json
 import re
 import shutil
+import zlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -58,31 +60,50 @@ class Kept:
         )  # fmt: skip
 
     def forget(self) -> None:
-        """Drop whatever earlier runs kept here."""
-        if self._root.is_dir():
-            shutil.rmtree(self._root)
+        """Drop whatever earlier runs kept here.
+
+        Raises:
+            OutputError: If it cannot be removed.
+        """
+        try:
+            if self._root.is_dir():
+                shutil.rmtree(self._root)
+        except OSError as error:
+            raise OutputError(f"{self._root}: cannot be removed: {error.strerror or error}") from error
 
     def checkpoints(self, cell: Cell) -> Path:
         """Folder for the checkpoints of a cell; they are of this work alone."""
         return self._root / f"{self._slug(cell)}.checkpoints"
 
     def load(self, cell: Cell) -> Outcome | None:
-        """A cell's outcome, if it was kept."""
+        """A cell's outcome, if it was kept; one that is damaged was not."""
         path = self._root / f"{self._slug(cell)}.npz"
         if not path.is_file():
             return None
-        with np.load(path, allow_pickle=False) as archive:
-            form = json.loads(str(archive["outcome"]))
-            arrays = {name[6:]: archive[name] for name in archive.files if name.startswith("array_")}
-        return Outcome(form["numbers"], arrays, form["seconds"])
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                form = json.loads(str(archive["outcome"]))
+                arrays = {name[6:]: archive[name] for name in archive.files if name.startswith("array_")}
+            return Outcome(form["numbers"], arrays, float(form["seconds"]))
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error):
+            return None
 
-    def save(self, cell: Cell, outcome: Outcome) -> None:
+    def save(self, cell: Cell, outcome: Outcome) -> Outcome:
         """Keep an outcome; the checkpoints behind it are dropped.
+
+        Returns:
+            The outcome as it will be read: lists instead of tuples, strings instead of other keys.
 
         Raises:
             OutputError: If it cannot be written.
         """
-        text = json.dumps({"cell": cell.name, "numbers": outcome.numbers, "seconds": outcome.seconds}, allow_nan=False)
+        form = {"cell": cell.name, "numbers": outcome.numbers, "seconds": outcome.seconds}
+        try:
+            text = json.dumps(form, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OutputError(
+                f"the numbers of the cell {cell.name} must be JSON values, none infinite or NaN: {error}"
+            ) from error
         arrays = {f"array_{name}": np.asarray(array) for name, array in outcome.arrays.items()}
         final = self._root / f"{self._slug(cell)}.npz"
         temporary = final.with_suffix(".tmp")
@@ -94,6 +115,9 @@ class Kept:
         except OSError as error:
             raise OutputError(f"{final}: cannot be written: {error.strerror or error}") from error
         shutil.rmtree(self.checkpoints(cell), ignore_errors=True)
+        return Outcome(
+            json.loads(text)["numbers"], {name[6:]: array for name, array in arrays.items()}, outcome.seconds
+        )
 
     def _slug(self, cell: Cell) -> str:
         work: Mapping[str, Any] = {"name": cell.name, "options": dict(cell.options), "seed": cell.seed}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from evenly.reproduce.experiment import Experiment
 
-__all__ = ["EXPERIMENTS", "chosen", "load"]
+__all__ = ["EXPERIMENTS", "chosen", "load", "load_module", "module_of"]
 
 EXPERIMENTS = {
     "arithmetic": (
@@ -37,10 +37,28 @@ def load(name: str) -> Experiment:
         UsageError: If there is none of this name.
         MissingDependencyError: If what it needs is not installed.
     """
+    return load_module(module_of(name))
+
+
+def module_of(name: str) -> str:
+    """Full name of an experiment's module.
+
+    Raises:
+        UsageError: If there is none of this name.
+    """
     if name not in EXPERIMENTS:
         raise UsageError(f"no experiment is called {name!r}; expected all or some of {', '.join(EXPERIMENTS)}")
+    return f"evenly.reproduce.{EXPERIMENTS[name][0]}"
+
+
+def load_module(path: str) -> Experiment:
+    """The experiment of a module; processes are told the module, so they need no list.
+
+    Raises:
+        MissingDependencyError: If what it needs is not installed.
+    """
     try:
-        module = import_module(f"evenly.reproduce.{EXPERIMENTS[name][0]}")
+        module = import_module(path)
     except ImportError as error:
         if error.name is None or error.name.split(".")[0] == "evenly":
             raise
@@ -57,9 +75,9 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: If one does not exist.
     """
+    for name in names:
+        if name != "all":
+            module_of(name)
     if not names or "all" in names:
         return tuple(EXPERIMENTS)
-    for name in names:
-        if name not in EXPERIMENTS:
-            raise UsageError(f"no experiment is called {name!r}; expected all or some of {', '.join(EXPERIMENTS)}")
     return tuple(name for name in EXPERIMENTS if name in names)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty
@@ -15,12 +16,17 @@ from typing import TYPE_CHECKING, Any
 from evenly.errors import EvenlyError, UsageError
 from evenly.reproduce.experiment import Cell, Context, Experiment, Outcome, Scale
 from evenly.reproduce.kept import Kept
-from evenly.reproduce.registry import load
+from evenly.reproduce.registry import load, load_module, module_of
 
 if TYPE_CHECKING:
     from evenly.reproduce.result import Conclusion
 
-__all__ = ["Done", "Job", "Progress", "run_cell", "run_experiment"]
+__all__ = ["DONE", "Done", "Job", "Progress", "run_cell", "run_experiment"]
+
+DONE = "done"
+"""The note when a cell has ended."""
+_TIME_KEPT = 5.0
+"""Seconds between writing down how long a cell has been at work, so that a killed run's time counts, too."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +132,8 @@ def run_experiment(name: str, job: Job, told: Callable[[Progress], None] = lambd
 
     tell()
     for cell, outcome in _outcomes(experiment, missing, job, kept, tell):
-        kept.save(cell, outcome)
-        outcomes[cell.name] = outcome
-        tell(cell.name, note="done")
+        outcomes[cell.name] = kept.save(cell, outcome)
+        tell(cell.name, note=DONE)
     ordered = {cell.name: outcomes[cell.name] for cell in cells}
     return Done(
         experiment=experiment,
@@ -143,20 +148,53 @@ def run_experiment(name: str, job: Job, told: Callable[[Progress], None] = lambd
 
 
 def run_cell(experiment: Experiment, cell: Cell, context: Context) -> Outcome:
-    """Run one cell, from its seed, and take its time."""
+    """Run one cell, from its seed, and take its time; that of a killed run counts where its checkpoint is used."""
     from evenly.reproduce.train import reproducible
 
-    begin = time.perf_counter()
     earlier = context.folder / "seconds"
-    before = float(earlier.read_text()) if earlier.is_file() else 0.0
+    before = _seconds(earlier)
+    begin = last = time.perf_counter()
+
+    def note_time() -> None:
+        if context.folder.is_dir():
+            temporary = earlier.with_suffix(".tmp")
+            temporary.write_text(str(before + time.perf_counter() - begin))
+            temporary.replace(earlier)
+
+    def progress(step: int, steps: int, note: str) -> None:
+        nonlocal last
+        if time.perf_counter() - last > _TIME_KEPT:
+            last = time.perf_counter()
+            note_time()
+        context.progress(step, steps, note)
+
     try:
         with reproducible(cell.seed, context.device):
-            outcome = experiment.run(cell, context)
+            outcome = experiment.run(cell, replace(context, progress=progress))
     except BaseException:
-        if context.folder.is_dir():  # a killed cell goes on from its checkpoint: its time counts, too
-            earlier.write_text(str(before + time.perf_counter() - begin))
+        note_time()
         raise
     return replace(outcome, seconds=before + time.perf_counter() - begin)
+
+
+def _seconds(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _attempt(experiment: Experiment, cell: Cell, context: Context) -> Outcome:
+    """Run a cell; whatever goes wrong in it becomes an error that names it."""
+    try:
+        return run_cell(experiment, cell, context)
+    except EvenlyError:
+        raise
+    except Exception as error:
+        raise EvenlyError(
+            f"{experiment.name}: the cell {cell.name} failed with {type(error).__name__}: {error}. Cells that are done "
+            "stay kept for --resume; --debug shows where it happened"
+        ) from error
 
 
 def _context(cell: Cell, job: Job, folder: Path, progress: Callable[[int, int, str], None]) -> Context:
@@ -166,15 +204,23 @@ def _context(cell: Cell, job: Job, folder: Path, progress: Callable[[int, int, s
 def _outcomes(
     experiment: Experiment, cells: Sequence[Cell], job: Job, kept: Kept, tell: Callable[..., None]
 ) -> Iterator[tuple[Cell, Outcome]]:
-    if job.jobs <= 1 or len(cells) <= 1:
-        for cell in cells:
-
-            def progress(step: int, steps: int, note: str, name: str = cell.name) -> None:
-                tell(name, step, steps, note)
-
-            yield cell, run_cell(experiment, cell, _context(cell, job, kept.checkpoints(cell), progress))
+    if job.jobs > 1 and len(cells) > 1:
+        yield from _in_processes(experiment.name, cells, job, kept, tell)
         return
-    yield from _in_processes(experiment.name, cells, job, kept, tell)
+    failed: EvenlyError | None = None
+    for cell in cells:
+
+        def progress(step: int, steps: int, note: str, name: str = cell.name) -> None:
+            tell(name, step, steps, note)
+
+        try:
+            outcome = _attempt(experiment, cell, _context(cell, job, kept.checkpoints(cell), progress))
+        except EvenlyError as error:
+            failed = failed or error
+            continue
+        yield cell, outcome
+    if failed is not None:
+        raise failed
 
 
 _queue: Any = None
@@ -183,15 +229,16 @@ _queue: Any = None
 def _start(queue: Any) -> None:
     global _queue
     _queue = queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the first one ends the others
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
 
 
-def _work(name: str, cell: Cell, job: Job, folder: Path) -> Outcome:
+def _work(module: str, cell: Cell, job: Job, folder: Path) -> Outcome:
     def progress(step: int, steps: int, note: str) -> None:
         _queue.put((cell.name, step, steps, note))
 
-    return run_cell(load(name), cell, _context(cell, job, folder, progress))
+    return _attempt(load_module(module), cell, _context(cell, job, folder, progress))
 
 
 def _in_processes(
@@ -204,7 +251,7 @@ def _in_processes(
     pool = ProcessPoolExecutor(min(job.jobs, len(cells)), method, _start, (queue,))
     try:
         running: dict[Future[Outcome], Cell] = {
-            pool.submit(_work, name, cell, job, kept.checkpoints(cell)): cell for cell in cells
+            pool.submit(_work, module_of(name), cell, job, kept.checkpoints(cell)): cell for cell in cells
         }
         while running:
             done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -220,6 +267,12 @@ def _in_processes(
                 except EvenlyError as error:
                     failed = failed or error
                     continue
+                except BrokenExecutor as error:
+                    raise EvenlyError(
+                        f"{name}: a process ended without an answer at or about the cell {cell.name}; is memory short, "
+                        "or does a script call this without if __name__ == '__main__'? Cells that are done stay kept: "
+                        "try --resume with fewer --jobs"
+                    ) from error
                 yield cell, outcome
     except BaseException:
         for process in list((pool._processes or {}).values()):

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric, seed_everything
 
-from evenly.errors import UsageError
+from evenly.errors import EvenlyError, UsageError
 
 if TYPE_CHECKING:
     from torch import Generator, nn
@@ -54,7 +56,7 @@ def reproducible(seed: int, device: str = "cpu") -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     threads, before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    state = torch.get_rng_state()
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         if device == "cpu":
             torch.set_num_threads(1)  # sums depend on how many threads share them
@@ -66,7 +68,9 @@ def reproducible(seed: int, device: str = "cpu") -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(before, warn_only=warned)
-        torch.set_rng_state(state)
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,9 @@ def train(
 
     Returns:
         The course.
+
+    Raises:
+        EvenlyError: If a loss becomes infinite or NaN.
     """
     keeper = _Keeper(context, name, state)
     generator = torch.Generator().manual_seed(context.seed * 1_000_003 + crc32(name.encode()))
@@ -130,6 +137,8 @@ def train(
             curve = sums.setdefault(key, [])
             while len(curve) <= share:
                 curve.append([0.0, 0.0])
+            if not math.isfinite(value):
+                raise EvenlyError(f"the training {name} diverged: {key} is {value} at step {done}")
             curve[share][0] += float(value)
             curve[share][1] += 1
         done += 1
@@ -138,8 +147,16 @@ def train(
             told = time.monotonic()
             context.progress(done, steps, name)
     keeper.save(done, generator, sums, observations)
-    losses = {key: [total / n if n else math.nan for total, n in curve] for key, curve in sums.items()}
-    return Course(done, losses, observations)
+    return Course(done, {key: _means(curve) for key, curve in sums.items()}, observations)
+
+
+def _means(curve: Sequence[Sequence[float]]) -> list[float]:
+    """Means over shares of the steps; a loss that is not computed at every step stays what it was before."""
+    found: list[float] = []
+    first = next(total / n for total, n in curve if n)
+    for total, n in curve:
+        found.append(total / n if n else found[-1] if found else first)
+    return found
 
 
 class _Keeper:

@@ -11,7 +11,19 @@ if TYPE_CHECKING:
     from evenly.reproduce.result import Effect, Part
     from evenly.reproduce.stored import Claim
 
-__all__ = ["ORDER", "SYMBOLS", "amount", "bound", "counted", "digits", "duration", "effect", "reading", "seeds"]
+__all__ = [
+    "ORDER",
+    "SYMBOLS",
+    "amount",
+    "bound",
+    "counted",
+    "digits",
+    "duration",
+    "effect",
+    "interval",
+    "seeds",
+    "value",
+]
 
 ORDER: Final = ("holds", "partly", "does not hold here", "not decided here", "not run")
 """Answers as they are counted."""
@@ -20,46 +32,55 @@ SYMBOLS: Final = {
     "met": "✓", "not met": "✗", "open": "?",
 }  # fmt: skip
 """So that no answer is told by its colour alone."""
+_MOST = 8  # decimals
 
 
 def digits(span: float, value: float) -> int:
     """Decimals that show two digits of `span`, or three of `value` where the span is 0."""
     size, wanted = (span, 2) if span > 0 else (abs(value), 3)
-    return 0 if size == 0 else min(8, max(0, wanted - 1 - math.floor(math.log10(size))))
+    return 0 if size == 0 else min(_MOST, max(0, wanted - 1 - math.floor(math.log10(size))))
 
 
 def amount(value: float, unit: str, decimals: int) -> str:
     """A number with its unit: ``3.1 dB``, ``ratio 2``."""
-    if value and abs(value) < 10.0**-6:
-        text = f"{value:.1e}"
-    else:
-        text = f"{round(value, decimals) + 0.0:,.{decimals}f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-    if unit == "ratio":
-        return f"ratio {text}"
-    return f"{text} {unit}".strip()
+    tiny = value != 0 and abs(value) < 0.5 * 10.0**-_MOST
+    text = f"{value:.1e}" if tiny else f"{round(value, decimals) + 0.0:,.{decimals}f}"
+    return f"ratio {text}" if unit == "ratio" else f"{text} {unit}".strip()
 
 
 def effect(found: Effect) -> str:
-    """``3.1 dB (95 % interval 2.0 to 4.2, 3 seeds)``."""
-    decimals = digits(found.high - found.low, found.value)
-    value = amount(found.value, found.unit, decimals)
+    """``3.1 dB (95 % interval 2.0 to 4.2, n = 3)``."""
+    return f"{value(found)} (exact)" if found.count == 0 else f"{value(found)} ({interval(found)})"
+
+
+def value(found: Effect) -> str:
+    """``3.1 dB``."""
     if found.count == 0:
-        return f"{value} (exact)"
+        return _exactly(found.value, found.unit)
+    return amount(found.value, found.unit, digits(found.high - found.low, found.value))
+
+
+def interval(found: Effect) -> str:
+    """``95 % interval 2.0 to 4.2, n = 3``."""
+    if found.count == 0:
+        return "exact"
+    decimals = digits(found.high - found.low, found.value)
     low, high = (amount(end, "", decimals) for end in (found.low, found.high))
-    return f"{value} (95 % interval {low} to {high}, n = {found.count:,})"
+    return f"95 % interval {low} to {high}, n = {found.count:,}"
+
+
+def _exactly(number: float, unit: str) -> str:
+    """Three digits, fewer if they are zeros."""
+    text = amount(number, "", digits(0, number))
+    text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+    return f"ratio {text}" if unit == "ratio" else f"{text} {unit}".strip()
 
 
 def bound(part: Part) -> str:
     """``at least 3 dB``."""
     word, limit = ("at least", part.at_least) if part.at_least is not None else ("at most", part.at_most)
     assert limit is not None
-    return f"{word} {amount(limit, part.effect.unit, digits(0, limit))}"
-
-
-def reading(part: Part) -> str:
-    """Effect, interval and bound of a part in one line."""
-    return f"{effect(part.effect)}; met if {bound(part)}"
+    return f"{word} {_exactly(limit, part.effect.unit)}"
 
 
 def duration(seconds: float) -> str:
