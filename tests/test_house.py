@@ -41,6 +41,7 @@ ROOMS = (
         "report",
         "settings",
         "load",
+        "reproduce",
         "api",
     ),
     *("testing", "cli", "__main__"),

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evenly import errors, losses, metrics, nn, testing
-    from evenly.api import check, measure
+    from evenly.api import check, measure, reproduce
     from evenly.check.result import Finding, Report
     from evenly.measure.activations import measure_model
     from evenly.measure.engine import measure_set
     from evenly.measure.gradients import measure_gradient
     from evenly.measure.result import Measurement
+    from evenly.reproduce.stored import Reproduction
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "Finding",
     "Measurement",
     "Report",
+    "Reproduction",
     "__version__",
     "check",
     "errors",
@@ -34,15 +36,17 @@ __all__ = [
     "measure_set",
     "metrics",
     "nn",
+    "reproduce",
     "testing",
 ]
 
-# ``check`` and ``measure`` are packages that can be called, see evenly/callable.py.
-_MODULES = ("check", "errors", "losses", "measure", "metrics", "nn", "testing")
+# ``check``, ``measure`` and ``reproduce`` are packages that can be called, see evenly/callable.py.
+_MODULES = ("check", "errors", "losses", "measure", "metrics", "nn", "reproduce", "testing")
 _NAMES = {
     "Finding": "evenly.check.result",
     "Measurement": "evenly.measure.result",
     "Report": "evenly.check.result",
+    "Reproduction": "evenly.reproduce.stored",
     "measure_gradient": "evenly.measure.gradients",
     "measure_model": "evenly.measure.activations",
     "measure_set": "evenly.measure.engine",

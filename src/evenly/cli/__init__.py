@@ -1,6 +1,6 @@
 """The command line: parse, call, exit code; no theory. A command is a module here, and one line below.
 
-Exit codes: 0 clean; 1 findings; 2 usage or input error, one line on stderr. An interrupt exits with 130 and a closed
+Exit codes: 0 clean; 1 findings (verdicts of experiments are none); 2 usage or input error, one line on stderr. An interrupt exits with 130 and a closed
 pipe with 141, as a shell would report them.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evenly import __version__
-from evenly.cli import check, measure, rule
+from evenly.cli import check, measure, reproduce, rule
 from evenly.cli.check import FailOn, Format
 from evenly.cli.measure import Form
 from evenly.cli.writing import CLEAN, ERROR, INTERRUPTED
@@ -49,6 +49,7 @@ def _root(
 
 app.command("check")(check.check)
 app.command("measure")(measure.measure)
+app.command("reproduce")(reproduce.reproduce)
 app.command("rule")(rule.rule)
 
 

@@ -109,8 +109,8 @@ def _head(found: Reproduction) -> Iterator[str]:
         "A claim is split into parts; each is an effect with its 95 % interval and a bound that was set before the "
         "run. A part is met if the whole interval lies on the right side of the bound, not met if it lies on the wrong "
         "side, open if it lies on both. A claim *holds* if all its parts are met, *partly* if some are; it *does not "
-        "hold here* if none is met and one is not; it is *not decided here* if all are open. *Here* means: with these data, "
-        "networks and numbers of steps."
+        "hold here* if none is met and one is not; it is *not decided here* if all are open. *Here* means: with these "
+        "data, networks and numbers of steps."
     )
     yield ""
     yield f"{len(claims)} claims: {counts}."

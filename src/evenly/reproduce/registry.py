@@ -18,16 +18,19 @@ EXPERIMENTS = {
     "arithmetic": (
         "odena2016_arithmetic",
         ("C1", "C2", "C3", "C4", "C5", "C8", "C9", "C10", "C11", "C12", "C23", "C24"),
+        "overlap, filters and matrices, without training",
     ),
-    "gan": ("odena2016_gan", ("C6", "C7", "C9", "C10", "C13", "C14")),
-    "style": ("odena2016_style", ("C15",)),
-    "dream": ("odena2016_dream", ("C16", "C17", "C18")),
-    "discriminator": ("odena2016_discriminator", ("C19",)),
-    "gradient": ("odena2016_gradient", ("C20", "C25")),
-    "adversarial": ("odena2016_adversarial", ("C21",)),
-    "audio": ("odena2016_audio", ("C22",)),
+    "gan": ("odena2016_gan", ("C6", "C7", "C9", "C10", "C13", "C14"), "generators that differ in their last layers"),
+    "style": ("odena2016_style", ("C15",), "style transfer by two decoders"),
+    "dream": ("odena2016_dream", ("C16", "C17", "C18"), "gradient ascent on the features of a classifier"),
+    "discriminator": (
+        "odena2016_discriminator", ("C19",), "a neutral generator against discriminators with other first layers",
+    ),
+    "gradient": ("odena2016_gradient", ("C20", "C25"), "gradients of classifiers by pixel; strided convolutions"),
+    "adversarial": ("odena2016_adversarial", ("C21",), "adversarial examples of the same classifiers"),
+    "audio": ("odena2016_audio", ("C22",), "networks that enlarge sound"),
 }  # fmt: skip
-"""Module, named by its source, and the claims it speaks about; so the list can be shown without importing torch."""
+"""Module, named by its source, the claims it speaks about, and what it is; so the list is shown without torch."""
 
 
 def load(name: str) -> Experiment:

@@ -21,7 +21,7 @@ from evenly.reproduce.registry import load, load_module, module_of
 if TYPE_CHECKING:
     from evenly.reproduce.result import Conclusion
 
-__all__ = ["DONE", "Done", "Job", "Progress", "run_cell", "run_experiment"]
+__all__ = ["DONE", "Done", "Job", "Progress", "processes", "run_cell", "run_experiment"]
 
 DONE = "done"
 """The note when a cell has ended."""
@@ -96,6 +96,13 @@ class Done:
     seconds: float
     longest: float
     cells: int
+
+
+def processes(device: str) -> int:
+    """How many to run at once: one per core on the CPU, one elsewhere."""
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_experiment(name: str, job: Job, told: Callable[[Progress], None] = lambda _: None) -> Done:
