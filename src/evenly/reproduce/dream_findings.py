@@ -64,8 +64,9 @@ class Dreams:
         return [numbers["dreams"][variant][key] for numbers in self.by_network[network]]
 
     def phases(self, network: str, when: str) -> list[Any]:
-        """The squared gradient over 8 x 8 phases, by seed."""
-        return [np.array(numbers[when]["energies"][str(_CELL)]) for numbers in self.by_network[network]]
+        """The squared gradient over 8 x 8 phases, of mean 1, by seed."""
+        cells = [np.array(numbers[when]["energies"][str(_CELL)]) for numbers in self.by_network[network]]
+        return [cell / cell.mean() for cell in cells]  # borders, which get less, are not in the cell
 
     def expected(self, network: str) -> Any:
         """The same as predicted."""

@@ -196,7 +196,7 @@ EXPERIMENT = Experiment(
     "Gradient ascent on features: fixed position, jitter, many features, many scales",
     "Odena, Dumoulin & Olah 2016, section Artifacts in Gradients",
     ("C16", "C17", "C18"),
-    {Scale.SMOKE: 2, Scale.SMALL: 5, Scale.FULL: 10},
+    {Scale.SMOKE: 2, Scale.SMALL: 10, Scale.FULL: 10},
     _cells,
     _run,
     _conclude,
