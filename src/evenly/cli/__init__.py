@@ -1,7 +1,7 @@
 """The command line: parse, call, exit code; no theory. A command is a module here, and one line below.
 
-Exit codes: 0 clean; 1 findings (verdicts of experiments are none); 2 usage or input error, one line on stderr. An interrupt exits with 130 and a closed
-pipe with 141, as a shell would report them.
+Exit codes: 0 clean; 1 findings (what experiments say is none); 2 usage or input error, one line on stderr. An interrupt
+exits with 130 and a closed pipe with 141, as a shell would report them.
 """
 
 from __future__ import annotations

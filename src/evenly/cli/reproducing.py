@@ -43,9 +43,8 @@ def listed(output: Path, names: Sequence[str], view: View) -> str:
         answers = {} if result is None else {finding.claim: finding.answer for finding in result.findings}
         state = "not run" if result is None else f"last run at scale {result.scale}"
         lines.append(f"{name:<14} {what} ({state})")
-        for claim in claims:
-            lines.append(f"  {claim:<4} {_coloured(answers.get(claim, 'not run'), view)}")
-    return "\n".join(lines) + "\n"
+        lines += [f"  {claim:<4} {_coloured(answers.get(claim, 'not run'), view)}" for claim in claims]
+    return "".join(line.rstrip() + "\n" for line in lines)
 
 
 def reported(ran: Ran, names: Sequence[str], output: Path, markdown: Path | None, view: View) -> str:
@@ -66,7 +65,7 @@ def _claim_line(found: Reproduction, number: str, view: View) -> str:
         return f"{head}  {claim.text}"
     name, part = claim.decisive
     others = "" if len(claim.experiments) == 1 else f" and {len(claim.experiments) - 1} more"
-    return f"{head}  {part.statement}: {words.effect(part.effect)}, {part.state} ({name}{others})"
+    return f"{head}  {words.stated(part)}: {words.effect(part.effect)}, {part.state} ({name}{others})"
 
 
 def _coloured(answer: str, view: View) -> str:

@@ -137,7 +137,7 @@ def gallery(found: Reproduction) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(words, name) for name in ("bound", "duration", "effect", "interval", "seeds", "value")
+        name: getattr(words, name) for name in ("bound", "duration", "effect", "interval", "seeds", "stated", "value")
     }
     claims = list(found.claims.values())
     page = files("evenly.reproduce") / "page"

@@ -120,7 +120,7 @@ def _head(found: Reproduction) -> Iterator[str]:
         why = "-"
         if claim.decisive is not None:
             part = claim.decisive[1]
-            why = f"{_safe(part.statement)}: {words.effect(part.effect)}; {part.state}"
+            why = f"{_safe(words.stated(part))}: {words.effect(part.effect)}; {part.state}"
         names = ", ".join(f"[{name}](#{name})" for name in claim.experiments) or "-"
         rows.append([claim.number, f"**{claim.answer or 'not run'}**", _safe(claim.text), why, names])
     yield from _table(["no.", "verdict", "claim", "what it hangs on", "experiment"], rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from evenly.errors import EvenlyError, MissingDependencyError, OutputError, UsageError
 from evenly.reproduce.gallery import write_gallery

@@ -22,6 +22,7 @@ __all__ = [
     "effect",
     "interval",
     "seeds",
+    "stated",
     "value",
 ]
 
@@ -81,6 +82,11 @@ def bound(part: Part) -> str:
     word, limit = ("at least", part.at_least) if part.at_least is not None else ("at most", part.at_most)
     assert limit is not None
     return f"{word} {_exactly(limit, part.effect.unit)}"
+
+
+def stated(part: Part) -> str:
+    """The part's statement, to go on after it."""
+    return part.statement.rstrip(".")
 
 
 def duration(seconds: float) -> str:

@@ -64,8 +64,9 @@ for (const row of document.querySelectorAll(".row")) {
     });
     p.image.decode().then(draw, draw);
   }
+  if (document.querySelector(".hint")) continue; // said once
   const hint = document.createElement("p");
   hint.className = "hint note";
-  hint.textContent = "Point at a picture, touch it, or use the arrow keys on an enlargement: all pictures show the same place, " + SIDE + " pixels wide.";
+  hint.textContent = "Point at a picture, touch it, or use the arrow keys on an enlargement: all pictures of the row show the same place, " + SIDE + " pixels wide.";
   row.querySelector(".pictures").before(hint);
 }
