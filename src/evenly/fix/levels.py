@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evenly.errors import ParameterError
 from evenly.measure.phases import new_lines
 
-__all__ = ["NEAR", "WIDE", "Level", "hann", "line_levels", "line_powers", "resolvable"]
+__all__ = ["NEAR", "WIDE", "Level", "hann", "line_levels", "line_powers", "powers", "resolvable"]
 
 Array = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Level:
     Means are of decibels (geometric), so that neither a few signals of high contrast nor a few flat ones decide.
 
     Attributes:
-        near_db: Mean over signals and lines of a line's power over that of its nearest clean neighbours, in dB.
+        near_db: Mean over signals of the lines' power over that of their nearest clean neighbours, in dB.
         wide_db: The same over the median of a wider neighbourhood, in dB.
         signals: How many signals had any background to compare with.
     """
@@ -77,23 +77,35 @@ def line_levels(signals: NDArray[np.floating], periods: Sequence[int]) -> Mappin
     return {period: _level(signals, period) for period in periods if resolvable(sizes, period)}
 
 
-def _level(signals: NDArray[np.floating], period: int) -> Level:
+def powers(signals: NDArray[np.floating], period: int) -> Array:
+    """Power of each signal's lines of a period, and of their surroundings.
+
+    Returns:
+        ``(3, N)``: on the lines, of their nearest clean neighbours, and the median of the wider neighbourhood; weighted
+        means over lines, means over channels.
+    """
     sizes = signals.shape[2:]
-    places, weights = new_lines(period, len(sizes))
     reach = min(WIDE, min(sizes) // period - NEAR)
-    shape = (2 * reach + 1,) * len(sizes)
-    distance = np.max(np.abs(np.indices(shape) - reach), axis=0)
-    ratios, heard = [], np.ones(len(signals), bool)
-    for place in places:
-        power = line_powers(signals, tuple(int(a) / period for a in place), reach)  # (N, *shape)
-        on = power[:, distance == 0][:, 0]
-        near, wide = power[:, distance == NEAR].mean(1), np.median(power[:, distance >= NEAR], 1)
-        ratios.append([10 * np.log10(np.maximum(on, _TINY) / np.maximum(b, _TINY)) for b in (near, wide)])
-        heard &= near > _TINY
+    distance = np.max(np.abs(np.indices((2 * reach + 1,) * len(sizes)) - reach), axis=0)
+    places, weights = new_lines(period, len(sizes))
+    total = np.zeros((3, len(signals)))
+    for place, weight in zip(places, weights / weights.sum(), strict=True):
+        power = line_powers(signals, tuple(int(a) / period for a in place), reach)  # (N, *bins)
+        total[0] += weight * power[:, distance == 0][:, 0]
+        total[1] += weight * power[:, distance == NEAR].mean(1)
+        total[2] += weight * np.median(power[:, distance >= NEAR], 1)
+    return total
+
+
+def _level(signals: NDArray[np.floating], period: int) -> Level:
+    on, near, wide = powers(signals, period)
+    heard = (near > _TINY) & (wide > _TINY)
     if not heard.any():
         return Level(0.0, 0.0, 0)
-    found = np.tensordot(weights / weights.sum(), np.array(ratios)[..., heard], 1).mean(1)
-    return Level(float(found[0]), float(found[1]), int(heard.sum()))
+    near_db, wide_db = (
+        float(np.mean(10 * np.log10(np.maximum(on[heard], _TINY) / other[heard]))) for other in (near, wide)
+    )
+    return Level(near_db, wide_db, int(heard.sum()))
 
 
 def line_powers(signals: NDArray[np.floating], frequency: tuple[float, ...], reach: int) -> Array:

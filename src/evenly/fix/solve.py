@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from evenly.fix.levels import NEAR, hann, line_powers
+from evenly.fix.levels import hann, powers
 from evenly.fix.scatter import Scatter
 from evenly.measure.phases import new_lines
 
@@ -128,17 +128,15 @@ def _line_moments(scatter: Scatter, batch: Calibration, period: int) -> Array:
     """Sum over signals and windows, weighted mean over lines."""
     windows = [windows_for(axis.outputs) for axis in scatter.axes]
     each = int(np.prod([len(w) for w in windows]))
-    around = (np.max(np.abs(np.indices((2 * NEAR + 1,) * len(windows)) - NEAR), axis=0) == NEAR).astype(float)
-    around /= around.sum()
-    around[(NEAR,) * len(windows)] = 1.0  # the line itself bounds the weight of signals that have nothing around it
+    on, near, _ = powers(batch.outputs, period)
+    scale = on + near  # the lines themselves bound the weight of signals that have nothing around them
+    heard = scale > 0
+    scale = np.repeat(np.sqrt(scale[heard]), each)[:, None]
     places, weights = new_lines(period, len(windows))
     total = np.zeros((scatter.taps * scatter.channels,) * 2)
     for place, weight in zip(places, weights / weights.sum(), strict=True):
         frequency = tuple(int(a) / period for a in place)
-        scale = np.tensordot(line_powers(batch.outputs, frequency, NEAR), around, len(windows))
-        heard = scale > 0
-        rows = scatter.lines(batch.inputs[heard], frequency, windows)
-        rows /= np.repeat(np.sqrt(scale[heard]), each)[:, None]
+        rows = scatter.lines(batch.inputs[heard], frequency, windows) / scale
         total += weight * (rows.real.T @ rows.real + rows.imag.T @ rows.imag)
     return total
 
