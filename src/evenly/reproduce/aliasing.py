@@ -36,7 +36,7 @@ def folded_db(layer: nn.Module, pictures: Tensor) -> float:
     """
     window = torch.hann_window(pictures.shape[-1] + 2, periodic=False, device=pictures.device)[1:-1]
     centred = (pictures - pictures.mean((2, 3), keepdim=True)) * window[:, None] * window[None, :]
-    energies = [float(_inside(layer(part)).double().square().sum()) for part in _split(centred)]
+    energies = [float(_inside(layer(part)).cpu().double().square().sum()) for part in _split(centred)]
     return float(10 * np.log10(max(energies[1], 1e-30) / sum(energies)))
 
 
@@ -63,7 +63,7 @@ def gain(layer: nn.Module, size: int, channels: int = 3) -> list[float]:
     for k in range(size // 2 + 1):
         angle = 2 * torch.pi * k / size * place
         waves = torch.stack([angle.cos(), angle.sin()])[:, None, None, :].expand(2, channels, size, size)
-        energy = _inside(layer(waves.to(device))).double().square().mean((1, 2, 3)).sum()
+        energy = _inside(layer(waves.to(device))).cpu().double().square().mean((1, 2, 3)).sum()
         found.append(float(energy) / float(waves.double().square().mean((1, 2, 3)).sum()))
     largest = max(found)
     return [value / largest for value in found]
@@ -92,7 +92,8 @@ def shifted(classifier: nn.Module, pictures: Tensor) -> Shifts:
     """
     height, width = (side - 1 for side in pictures.shape[-2:])
     scores = [
-        classifier(pictures[..., y : y + height, x : x + width]).double() for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
+        classifier(pictures[..., y : y + height, x : x + width]).cpu().double()
+        for y, x in ((0, 0), (0, 1), (1, 0), (1, 1))
     ]
     first, moved = scores[0], torch.stack(scores[1:])
     change = (moved - first).square().sum(2).mean()

@@ -217,7 +217,8 @@ def _phase_row(read: Dreams) -> Row:
     return Row(
         "Squared gradient by phase",
         tuple(Picture(caption, phase_picture(cell, 4 * _CELL)) for caption, cell in cells),
-        "The cell of 8 x 8 phases, four times each way; grey in proportion to the mean over seeds, white the largest.",
+        "The cell of 8 x 8 phases, four times each way; grey in proportion to the mean over seeds, white the largest: "
+        "a white square is an even gradient.",
     )
 
 

@@ -47,7 +47,7 @@ class _Settings:
 _SETTINGS = {
     Scale.SMOKE: _Settings(width=4, steps=4, batch=16, pictures=2, size=64, ascent=3, probes=4, probed=32),
     Scale.SMALL: _Settings(width=16, steps=200, batch=64, pictures=6, size=128, ascent=30, probes=64, probed=64),
-    Scale.FULL: _Settings(width=64, steps=10_000, batch=256, pictures=24, size=160, ascent=60, probes=512, probed=64),
+    Scale.FULL: _Settings(width=64, steps=5_000, batch=256, pictures=24, size=160, ascent=60, probes=512, probed=64),
 }
 _JITTER = 31
 _OCTAVES = 3

@@ -46,7 +46,7 @@ class _Settings:
 _SETTINGS = {
     Scale.SMOKE: _Settings(width=4, steps=3, batch=16, probes=8, probed=32, held_out=32),
     Scale.SMALL: _Settings(width=16, steps=200, batch=64, probes=128, probed=64, held_out=512),
-    Scale.FULL: _Settings(width=64, steps=10_000, batch=256, probes=1024, probed=64, held_out=4096),
+    Scale.FULL: _Settings(width=64, steps=5_000, batch=256, probes=1024, probed=64, held_out=4096),
 }
 _LARGE = 128
 """Pixels of the pictures for published networks, which were trained at 224."""
