@@ -113,8 +113,8 @@ def _many_times(read: Gradients) -> Finding:
     note = (
         "Averages over many pictures by position in the cell of 4 x 4, so that the content of single pictures is "
         "averaged out. A prediction of 1 is one of the average over random weights: the weights of one network can "
-        "still favour positions of a cell, the same in every picture. The part on the strided network, the article's own "
-        "case, was added with the same bound after the four families had been measured."
+        "still favour positions of a cell, the same in every picture. The part on the strided network, the "
+        "article's own case, was added with the same bound after the four families had been measured."
     )
     return Finding("C20", parts, note)
 
