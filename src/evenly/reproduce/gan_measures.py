@@ -106,7 +106,7 @@ def _patches(pictures: Array, rng: np.random.Generator) -> Array:
     n = rng.integers(count, size=_PATCHES)
     y, x = (rng.integers(side - _PATCH + 1, size=_PATCHES) for side in (height, width))
     rows, columns = y[:, None, None] + np.arange(_PATCH)[:, None], x[:, None, None] + np.arange(_PATCH)
-    return pictures[n[:, None, None], rows, columns].reshape(_PATCHES, -1)
+    return np.asarray(pictures[n[:, None, None], rows, columns].reshape(_PATCHES, -1), np.float64)
 
 
 def decoder(kind: str, width: int) -> nn.Sequential:

@@ -59,8 +59,8 @@ class Readings:
 
     def between(self, name: str, other: str, period: int, stage: int = -1) -> Effect | None:
         """Lines of a period at a stage, of one generator above another's, in dB over seeds."""
-        sides = [[look["db"].get(str(period)) for look in self.looks(n, stage)] for n in (name, other)]
-        return None if any(value is None for side in sides for value in side) else paired(*sides, "dB")
+        mine, theirs = ([look["db"].get(str(period)) for look in self.looks(n, stage)] for n in (name, other))
+        return None if None in mine or None in theirs else paired(mine, theirs, "dB")
 
     def ripple(self, name: str, stage: int = -1) -> Effect:
         """Ripple of the last up-sampling layer (ratio), over seeds."""

@@ -189,10 +189,10 @@ class Adversaries:
 def adversaries(context: Context, recipe: Recipe, maker: nn.Module, judge: nn.Module) -> Adversaries:
     """Put two networks on the context's device, each with its Adam."""
     state: dict[str, Any] = {}
-    for name, network in (("generator", maker), ("discriminator", judge)):
+    for name, network in (("maker", maker), ("judge", judge)):
         optimizer = torch.optim.Adam(network.parameters(), recipe.rate, betas=(0.0, 0.99))
         state[name], state[f"{name}-optimizer"] = context.fabric.setup(network, optimizer)
-    return Adversaries(state["generator"], state["discriminator"], state)
+    return Adversaries(state["maker"], state["judge"], state)
 
 
 def watch(
@@ -245,7 +245,7 @@ def step_of(
 
 def _step(context: Context, recipe: Recipe, pair: Adversaries, number: int, random: Generator) -> Mapping[str, float]:
     fabric = context.fabric
-    optimizers = [pair.state[f"{name}-optimizer"] for name in ("discriminator", "generator")]
+    optimizers = [pair.state[f"{name}-optimizer"] for name in ("judge", "maker")]
     real = fabric.to_device(context.data.batch(recipe.batch, recipe.size, random))
     first, second = (fabric.to_device(codes(recipe.batch, random)) for _ in range(2))
     penalised = number % recipe.penalty_every == 0
