@@ -32,7 +32,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto
 
-__all__ = ["ELEMENT_BITS", "FOLD_LIMIT", "OLDEST_OPSET", "Tensor", "load_model", "numpy_dtype", "tensor"]
+__all__ = [
+    "ELEMENT_BITS",
+    "FOLD_LIMIT",
+    "OLDEST_OPSET",
+    "Tensor",
+    "check_model",
+    "inlined",
+    "load_model",
+    "numpy_dtype",
+    "parse_model",
+    "tensor",
+]
 
 OLDEST_OPSET = 7
 PROTOBUF_LIMIT = 2**31 - 1
@@ -132,6 +143,11 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
     Raises:
         FormatError: If it is not an ONNX model, is damaged, or has an unsupported version.
     """
+    return inlined(parse_model(path), Path(path))
+
+
+def parse_model(path: str | os.PathLike[str]) -> ModelProto:
+    """As :func:`load_model`, with model-local functions left as they are."""
     file = Path(path)
     try:
         size = file.stat().st_size
@@ -156,11 +172,14 @@ def load_model(path: str | os.PathLike[str]) -> ModelProto:
             f"{file}: is not an ONNX model or is truncated ({size} bytes do not parse as protobuf); export or download "
             "it again"
         ) from error
+    check_model(model, file)
+    return model
+
+
+def check_model(model: ModelProto, file: Path) -> None:
+    """Check everything that later steps rely on; `file` is for messages."""
     _check_header(model, file)
     _check_text(model, file)
-    if model.functions:
-        model = _inline(model, file)
-    return model
 
 
 def _check_header(model: ModelProto, file: Path) -> None:
@@ -230,12 +249,14 @@ def _nested(nodes: Any) -> Iterator[NodeProto]:
                 stack.extend(graph.node for graph in attribute.graphs)
 
 
-def _inline(model: ModelProto, file: Path) -> ModelProto:
-    """Replace calls of model-local functions by their bodies.
+def inlined(model: ModelProto, file: Path) -> ModelProto:
+    """Replace calls of model-local functions by their bodies; the model itself if it has none.
 
     A function may call others: recursion is an error, and the number of nodes after inlining, which can grow
     exponentially with the length of the file, is computed before anything is expanded.
     """
+    if not model.functions:
+        return model
     import onnx.inliner
 
     def key_of(node: Any) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import onnx
 import onnx.shape_inference
-from onnx import GraphProto, TensorProto, TypeProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto
 
 from evenly.errors import EvenlyError, FormatError, InputShapeError, ParameterError
 from evenly.graph.builder import Builder, Value, read_with_roles
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from evenly.graph.ir import Graph
 
-__all__ = ["read_onnx"]
+__all__ = ["OnnxFile", "opened", "read_onnx"]
 
 Shape = tuple[int, ...]
 Result = TypeVar("Result")
@@ -68,7 +68,7 @@ class _Input:
 
 
 @dataclass
-class _File:
+class OnnxFile:
     """What every attempt to translate shares."""
 
     path: Path
@@ -108,7 +108,7 @@ def read_onnx(
         InputShapeError: If ``input_shapes`` does not fit its inputs, or open sizes cannot be guessed.
     """
     try:
-        return _read(_open(Path(path)), input_shapes or {}, use_weights, training)
+        return _read(opened(load_model(path), Path(path)), input_shapes or {}, use_weights, training)
     except (FormatError, InputShapeError) as error:
         # Context is added once, at the boundary.
         if str(error).startswith(f"{path}"):
@@ -116,7 +116,7 @@ def read_onnx(
         raise type(error)(f"{path}: {error}") from error
 
 
-def _read(file: _File, declared: Mapping[str | int, Sequence[int]], use_weights: bool, training: bool) -> Graph:
+def _read(file: OnnxFile, declared: Mapping[str | int, Sequence[int]], use_weights: bool, training: bool) -> Graph:
     given = _named(file, declared)
     first: FormatError | None = None
     open_sizes = False
@@ -135,7 +135,7 @@ def _read(file: _File, declared: Mapping[str | int, Sequence[int]], use_weights:
     ) from first
 
 
-def _translated(file: _File, shapes: Sequence[Shape], use_weights: bool, training: bool, roles: Any) -> Graph:
+def _translated(file: OnnxFile, shapes: Sequence[Shape], use_weights: bool, training: bool, roles: Any) -> Graph:
     return _Translator(file, shapes, use_weights, training, roles).run()
 
 
@@ -145,8 +145,13 @@ def _describe(declared: _Input) -> str:
     return f"{declared.name}: {['?' if d is None else d for d in declared.dims]}"
 
 
-def _open(path: Path) -> _File:
-    model = load_model(path)
+def opened(model: ModelProto, path: Path) -> OnnxFile:
+    """A model without functions, checked, folded and simplified; its external data lie beside `path`.
+
+    Raises:
+        FormatError: If it is damaged.
+        UntrustedError: If its external data lies outside the folder.
+    """
     folder = path.parent
     graph = model.graph
     tensors = graph_tensors(graph, folder, path)
@@ -160,7 +165,7 @@ def _open(path: Path) -> _File:
     items = [item(node, i) for i, node in enumerate(graph.node)]
     items = _simplified(items, consts, path, opset, stored, [v.name for v in graph.output], {i.name for i in inputs})
     names = Names(items, consts)
-    return _File(path, opset, items, consts, inputs, list(graph.output), declared, stored, names)
+    return OnnxFile(path, opset, items, consts, inputs, list(graph.output), declared, stored, names)
 
 
 def _declared(value: ValueInfoProto, path: Path) -> _Input:
@@ -318,7 +323,7 @@ def _guarded(it: Item, path: Path, act: Callable[[], Result]) -> Result:
 # ----------------------------------------------------------------------------------------------------- input shapes
 
 
-def _named(file: _File, given: Mapping[str | int, Sequence[int]]) -> dict[str, Shape]:
+def _named(file: OnnxFile, given: Mapping[str | int, Sequence[int]]) -> dict[str, Shape]:
     """The declared shapes by name, checked as far as possible without the file's own."""
     names = [i.name for i in file.inputs]
     shapes: dict[str, Shape] = {}
@@ -336,7 +341,7 @@ def _named(file: _File, given: Mapping[str | int, Sequence[int]]) -> dict[str, S
     return shapes
 
 
-def _bind(file: _File, given: Mapping[str, Shape], guess: int) -> tuple[list[Shape], bool]:
+def _bind(file: OnnxFile, given: Mapping[str, Shape], guess: int) -> tuple[list[Shape], bool]:
     """Concrete shapes for the inputs, and whether any size was guessed."""
     symbols: dict[str, int] = {}
     for declared in file.inputs:
@@ -388,7 +393,7 @@ def _bind(file: _File, given: Mapping[str, Shape], guess: int) -> tuple[list[Sha
     return shapes, guessed
 
 
-def _conv_reader(file: _File, name: str) -> tuple[int, int]:
+def _conv_reader(file: OnnxFile, name: str) -> tuple[int, int]:
     """Rank and channels of an input, from the first convolution that reads it; zeros if none does."""
     reached = {name}
     for it in file.items:
@@ -421,7 +426,7 @@ def _conv_reader(file: _File, name: str) -> tuple[int, int]:
 class _Translator:
     """One pass over the nodes with concrete shapes."""
 
-    def __init__(self, file: _File, shapes: Sequence[Shape], use_weights: bool, training: bool, roles: Any) -> None:
+    def __init__(self, file: OnnxFile, shapes: Sequence[Shape], use_weights: bool, training: bool, roles: Any) -> None:
         self.file, self.shapes, self.training = file, shapes, training
         self.builder = Builder(str(file.path), training=training, use_weights=use_weights, roles=roles)
         self.held: dict[str, Held] = {}
