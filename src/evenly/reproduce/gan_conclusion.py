@@ -27,7 +27,7 @@ _PRESENT = {
 """Periods in pixels that the article says are in a generator's pictures; of 2 and 4 the others are not."""
 
 _LAYERS = dict(GENERATORS)
-_LONGER = "longer training or full scale"
+_LONGER = "full scale: longer training, more pictures"
 
 
 def conclude(_: Scale, outcomes: Mapping[str, Outcome]) -> Conclusion:
@@ -38,7 +38,7 @@ def conclude(_: Scale, outcomes: Mapping[str, Outcome]) -> Conclusion:
         _learning(readings),
         _subpixel(readings),
         _resizing(readings),
-        Finding("C13", _lines(readings, -1, "after training"), _EVEN_DISCRIMINATOR),
+        Finding("C13", _lines(readings, -1, "after training"), _LINES_NOTE),
         Finding(
             "C14",
             _lines(readings, 0, "before training"),
@@ -53,9 +53,10 @@ def conclude(_: Scale, outcomes: Mapping[str, Outcome]) -> Conclusion:
     )
 
 
-_EVEN_DISCRIMINATOR = (
+_LINES_NOTE = (
     "The discriminator's first layer does not stride and its other layers have an even gradient, so that patterns are "
-    "the generator's own; the experiment `discriminator` is about the other way."
+    "the generator's own; the experiment `discriminator` is about the other way. What is certain of a resize is that "
+    "it keeps constants constant: details may keep a trace of the grid they were resized from."
 )
 
 
@@ -152,7 +153,8 @@ def _resizing(readings: Readings) -> Finding:
     return Finding(
         "C10",
         tuple(parts),
-        "Quality is the sliced Wasserstein distance of 7x7 patches at full and half size: textures, no objects. "
+        "Quality is the sliced Wasserstein distance of 7x7 patches at full and half size: textures, no objects. Two "
+        "samples of the data have a distance, too (see the table); generators nearer to it than that cannot be told. "
         "Multiply-adds are those that evenly's layers really compute.",
     )
 

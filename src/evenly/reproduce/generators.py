@@ -209,7 +209,7 @@ def watch(
 
     Returns:
         For an outcome: the stages' steps, `levels`, spectra and ripples, and curves of the losses; pictures by stage
-        ``"pictures-0"``, ``"pictures-1"``, ..., and all those of the last stage as ``"last"``.
+        ``"pictures-0"``, ``"pictures-1"``, ....
     """
     stages: list[dict[str, Any]] = []
     losses: dict[str, list[float]] = {}
@@ -224,7 +224,6 @@ def watch(
         made = sample(context, pair.generator, count)
         stages.append({"step": stop, "ripples": learned_ripples(pair.generator), **measured(made)})
         arrays[f"pictures-{n}"] = made[:shown]
-        arrays["last"] = made
     return {"stages": stages, "losses": losses}, arrays
 
 

@@ -92,7 +92,6 @@ def run(cell: Cell, context: Context) -> Outcome:
     pair = adversaries(context, recipe, maker, judge)
     before = _gradient(context, pair, settings)
     seen, arrays = watch(context, recipe, pair, settings.pictures, settings.shown)
-    del arrays["last"]
     numbers["gradient"] = {"before": before, "after": _gradient(context, pair, settings)}
     return Outcome(numbers | seen, arrays)
 

@@ -32,6 +32,7 @@ from evenly.reproduce.generators import (
     generator,
     measured,
     multiply_adds,
+    sample,
     watch,
 )
 from evenly.reproduce.instruments import architecture, to_pixels
@@ -45,8 +46,9 @@ class Settings:
 
     Attributes:
         recipe: Of generators and discriminators.
-        pictures: Measured of every generator at every stage.
+        pictures: Whose lines are measured, of every generator at every stage.
         shown: Kept of them.
+        compared: Of every generator at the end, compared with four times as many of the data.
         decoder_width: Channels of the decoders.
         decoder_steps: Steps of their training.
     """
@@ -54,15 +56,16 @@ class Settings:
     recipe: Recipe
     pictures: int
     shown: int
+    compared: int
     decoder_width: int
     decoder_steps: int
 
 
 SETTINGS = {
-    Scale.SMOKE: Settings(Recipe(32, 4, 4, 2, stages=(0.0, 1.0)), 4, 4, 4, 4),
-    Scale.SMALL: Settings(Recipe(32, 16, 24, 400), 64, 16, 24, 300),
+    Scale.SMOKE: Settings(Recipe(32, 4, 4, 2, stages=(0.0, 1.0)), 4, 4, 4, 4, 4),
+    Scale.SMALL: Settings(Recipe(32, 16, 24, 400), 64, 16, 64, 24, 300),
     # a DCGAN of common size on 64 x 64 pixels; 50000 steps of 64 pictures are what such generators are trained for
-    Scale.FULL: Settings(Recipe(64, 64, 64, 50_000, rate=5e-4), 512, 16, 64, 5_000),
+    Scale.FULL: Settings(Recipe(64, 64, 64, 50_000, rate=5e-4), 512, 16, 2048, 64, 5_000),
 }
 
 
@@ -98,7 +101,7 @@ def _compared(context: Context, pictures: Any) -> tuple[dict[str, Any], dict[str
     settings = SETTINGS[context.scale]
     away = colour_distance(pictures.mean((1, 2)), _mean_colour(context))
     energy = periodic_energy(pictures)
-    others = _real(context, 4 * settings.pictures, context.seed + 77)
+    others = _real(context, 4 * settings.compared, context.seed + 77)
     numbers = {
         "energy_slope": float(np.polyfit(away / 100, energy, 1)[0]),  # squared grey levels by 100 grey levels
         "patch_distance": patch_distance(pictures, others, context.rng(3)),
@@ -108,9 +111,10 @@ def _compared(context: Context, pictures: Any) -> tuple[dict[str, Any], dict[str
 
 def _data(_: Cell, context: Context) -> Outcome:
     settings = SETTINGS[context.scale]
-    pictures = _real(context, settings.pictures, context.seed + 7)
-    numbers, arrays = _compared(context, pictures)
-    return Outcome(numbers | measured(pictures), arrays | {"pictures": pictures[: settings.shown]})
+    pictures = _real(context, max(settings.pictures, settings.compared), context.seed + 7)
+    numbers, arrays = _compared(context, pictures[: settings.compared])
+    lines = measured(pictures[: settings.pictures])
+    return Outcome(numbers | lines, arrays | {"pictures": pictures[: settings.shown]})
 
 
 def _generator(cell: Cell, context: Context) -> Outcome:
@@ -125,7 +129,7 @@ def _generator(cell: Cell, context: Context) -> Outcome:
         numbers["discriminator"] = vars(architecture("discriminator", judge, picture))
     pair = adversaries(context, recipe, network, judge)
     seen, arrays = watch(context, recipe, pair, settings.pictures, settings.shown)
-    compared, more = _compared(context, arrays.pop("last"))
+    compared, more = _compared(context, sample(context, pair.generator, settings.compared))
     return Outcome(numbers | seen | compared, {**arrays, **more})
 
 
