@@ -23,8 +23,8 @@ def _one_dimension() -> Row:
     return Row(
         "Who paints what: transposed convolutions in one dimension (C1)",
         tuple(Picture(f"kernel {k}, stride {s}", overlap_diagram(5, k, s, 14)) for k, s in _LINES),
-        "Each line above is an input and the outputs it paints; below the stroke the paint of each output is collected. "
-        "Columns of equal length are even overlap. Both ends lack inputs and are always shorter.",
+        "Each line above is an input and the outputs it paints; below the stroke the paint of each output is "
+        "collected. Columns of equal length are even overlap. Both ends lack inputs and are always shorter.",
     )
 
 
@@ -157,8 +157,8 @@ def _borders(read: Arithmetic) -> tuple[Row, Plot]:
     row = Row(
         "The border of a photograph, up-sampled by 2 and smoothed by 7 x 7 (C12)",
         tuple(Picture(captions[name], arrays[name]) for name in order),
-        "The crop with the most contrast among those drawn. Errors against the picture that goes on beyond its frame; mid "
-        "grey is none.",
+        "The crop with the most contrast among those drawn. Errors against the picture that goes on beyond its "
+        "frame; mid grey is none.",
     )
     kinds = ("constants", "ramps", "photographs")
     series = []
