@@ -180,7 +180,7 @@ def _phases(readings: Readings, names: Sequence[str]) -> Plot:
     return Plot(
         "Squared gradient that reaches the generator's pictures, by row and column",
         "row, column",
-        "squared gradient (mean of all: 1)",
+        "squared gradient (1: mean of whole pictures, borders included)",
         tuple(series),
         "bars",
         note="After training. Where it is uneven, some pixels are corrected more than others.",
