@@ -38,6 +38,7 @@ ROOMS = (
         "nn",
         "metrics",
         "losses",
+        "fix",
         "report",
         "settings",
         "load",

@@ -39,6 +39,7 @@ class Layer:
         bias: ``(C_out,)`` or ``None``.
         fixed: Why its weights cannot be rewritten, in one line (shared with another layer, used twice, quantised,
             computed, frozen), or ``None``.
+        note: What to know before they are rewritten, in one line (frozen in training, parametrized), or ``None``.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Layer:
     weight: Floats = field(repr=False)
     bias: Floats | None = field(repr=False)
     fixed: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
