@@ -54,7 +54,7 @@ def run(cell, context):
         optimiser.zero_grad()
         fabric.backward(loss)
         optimiser.step()
-        return {"loss": float(loss)}
+        return {"loss": loss.item()}
 
     steps = STEPS[context.scale]
     course = train(

@@ -256,7 +256,7 @@ def _windows(data: Data, size: int, split: Split) -> Sequence[tuple[int, Sequenc
     totals = Counter(label for label, _ in data.pyramids)
     for label, planes in data.pyramids:
         place = seen[label] = seen.get(label, -1) + 1
-        if data.whole and (place < totals[label] * (1 - _HELD_OUT)) != (split == "train"):
+        if data.whole and (place < round(totals[label] * (1 - _HELD_OUT))) != (split == "train"):
             continue
         for plane in planes:
             edge = plane.shape[2] if data.whole else round(plane.shape[2] * (1 - _HELD_OUT))

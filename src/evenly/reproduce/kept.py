@@ -81,7 +81,7 @@ class Kept:
         if not path.is_file():
             return None
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 form = json.loads(str(archive["outcome"]))
                 arrays = {name[6:]: archive[name] for name in archive.files if name.startswith("array_")}
             return Outcome(form["numbers"], arrays, float(form["seconds"]))

@@ -46,15 +46,21 @@ def paired(first: ArrayLike, second: ArrayLike, unit: str, over: str = "seeds") 
 def unpaired(first: ArrayLike, second: ArrayLike, unit: str, over: str = "seeds") -> Effect:
     """Difference of the means of two independent groups, with Welch's interval."""
     a, b = _checked(first, 2), _checked(second, 2)
+    if np.ptp(a) == 0 == np.ptp(b):
+        exact = float(a[0] - b[0])
+        return Effect(exact, exact, exact, unit, min(len(a), len(b)), f"Welch interval over {over}")
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     value = float(a.mean() - b.mean())
-    low, high = (float(end) if np.isfinite(end) else value for end in (interval.low, interval.high))
-    return Effect(value, low, high, unit, min(len(a), len(b)), f"Welch interval over {over}")
+    return Effect(
+        value, float(interval.low), float(interval.high), unit, min(len(a), len(b)), f"Welch interval over {over}"
+    )
 
 
 def slope(x: ArrayLike, y: ArrayLike, unit: str, over: str = "points") -> Effect:
     """Slope of the straight line through points, with its t interval."""
     a, b = _checked(x, 3), _checked(y, 3)
+    if np.ptp(a) == 0:
+        raise ParameterError(f"a slope needs different x; these x are all {a[0]:g}")
     fit = stats.linregress(a, b)
     reach = float(stats.t.ppf(0.975, len(a) - 2) * fit.stderr)
     value = float(fit.slope)
