@@ -60,10 +60,10 @@ def _stacks(read: Arithmetic) -> Row:
         ]
         break
     return Row(
-        "Stacks compound on several scales; a few cancel (C3)",
+        "Composed overlap of stacks (C3)",
         tuple(pictures),
-        "What a constant becomes when all weights are 1, relative to its mean; mid grey is even. The last pair is a "
-        "stack that was found among the drawn ones: before its last layer (enlarged to the same size), and behind it.",
+        "What a constant becomes when all weights are 1, relative to its mean; mid grey is even. A stack that "
+        "cancels, if one was drawn, stands last: before its last layer (enlarged to the same size), and behind it.",
     )
 
 
@@ -78,8 +78,7 @@ def _last(read: Arithmetic) -> Plot:
         "kernel size of the last layer",
         "pattern left (% of amplitude)",
         tuple(series),
-        note="Overlap patterns of k3 s2, k4 s3 and k5 s4, relative to the mean. The curve touches zero wherever the "
-        "period divides the size.",
+        note="Overlap patterns of k3 s2, k4 s3 and k5 s4, relative to the mean; a size of 1 is no such layer.",
     )
 
 
@@ -99,8 +98,7 @@ def _origins(read: Arithmetic) -> Plot:
         tuple(series),
         "points",
         ((1 / 8, "period 8"), (1 / 4, "period 4"), (1 / 2, "period 2")),
-        note="Drawn weights in one layer, nearest-neighbour up-sampling in the others; mean over draws. The earlier "
-        "the layer, the longer its period.",
+        note="Drawn weights in one layer, nearest-neighbour up-sampling in the others; mean over draws.",
     )
 
 

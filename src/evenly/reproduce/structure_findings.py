@@ -70,8 +70,7 @@ def _subpixel(read: Arithmetic) -> Finding:
                 at_least=ALWAYS,
             ),
         ),
-        "The structural half: that nothing keeps the phases alike. What training does to them is in the experiment "
-        "gan.",
+        "The structural half. What training does to the phases is in the experiment gan.",
     )
 
 
@@ -89,9 +88,9 @@ def _resize(read: Arithmetic) -> Finding:
     return Finding(
         "C10",
         (quiet("nearest"), quiet("bilinear")),
-        "The structural half: both are free of the pattern, whatever the weights; a transposed convolution k4 s2 with "
-        f"drawn weights has {free:.1f} dB of a constant's power on average. Which of them works best is a question of "
-        "training: experiment gan.",
+        "The structural half: whether the layers keep a constant, whatever their weights. A transposed convolution "
+        f"k4 s2 with drawn weights makes of it a pattern of {free:.1f} dB of its power on average. Which works best "
+        "is a question of training: experiment gan.",
     )
 
 
