@@ -58,7 +58,7 @@ class _Settings:
 
 
 _SETTINGS = {
-    Scale.SMOKE: _Settings(4, 3, 16, 8, 4, 2, 4, 4, 32, True),
+    Scale.SMOKE: _Settings(4, 3, 16, 8, 4, 1, 4, 4, 32, True),
     Scale.SMALL: _Settings(12, 240, 64, 64, 32, 5, 12, 8, 384, False),
     Scale.FULL: _Settings(64, 10_000, 256, 1024, 256, 20, 16, 16, 4096, True),
 }
