@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP_ARGS ?=
 
-.PHONY: help setup demo test lint types tests prove bench docs clean
+.PHONY: help setup demo test lint types tests prove bench reproduce docs clean
 
 help:
 	@echo "make setup   create $(VENV) with evenly and everything for development"
@@ -21,6 +21,7 @@ help:
 	@echo "make test    set up, then lint, types and tests"
 	@echo "make prove   run every proof in full (resumable) and write docs/proof.md"
 	@echo "make bench   measure and write the benchmark tables (an hour and a half)"
+	@echo "make reproduce  run the article's experiments again (resumable, hours) and write docs/reproduction.md"
 	@echo "make docs    write the generated pages"
 	@echo "make clean   remove what was built, except $(VENV)"
 
@@ -58,6 +59,9 @@ bench: $(STAMP)
 	$(BIN)/python bench/nn.py
 	$(BIN)/python bench/measure.py
 	$(BIN)/python bench/audio.py
+
+reproduce: $(STAMP)
+	$(BIN)/evenly reproduce all --scale small --resume --markdown docs/reproduction.md
 
 docs: $(STAMP)
 	$(BIN)/python -m evenly.check.rules > docs/rules.md.new

@@ -66,7 +66,7 @@ def run(cell, context):
         observe=lambda done: {"weight": line.state_dict()["0.weight"].item()},
         observe_at=(0, steps // 2, steps),
     )
-    pixels = context.rng(1).normal(128, 20, (32, 32))
+    pixels = context.rng(1).normal(128, 2, (32, 32))
     if cell.options["kind"] == "patterned":
         pixels[::2] += 12
     numbers = {

@@ -66,6 +66,7 @@ def reproduce(
     Exits with 0 if everything was run, whatever the verdicts are, and with 2 if something could not be.
     """
     from evenly.cli.reproducing import interrupted, listed, reported, shown
+    from evenly.report.words import clean
 
     if listing:
         put(listed(output, names or (), view()))
@@ -96,7 +97,8 @@ def reproduce(
     if debug:
         _traces(list(ran.failed.values()))
     for name, error in ran.failed.items():
-        sys.stderr.write(f"error: {name}: {' '.join(str(error).split())}\n")
+        words = " ".join(str(error).split())
+        sys.stderr.write(f"error: {clean(words if words.startswith(f'{name}: ') else f'{name}: {words}')}\n")
     raise typer.Exit(ERROR if ran.failed else CLEAN)
 
 
