@@ -165,6 +165,7 @@ class _Unit(TorchFunctionMode):
                 F.avg_pool1d: self._pool(F.avg_pool1d, 1),
                 F.avg_pool2d: self._pool(F.avg_pool2d, 2),
                 F.avg_pool3d: self._pool(F.avg_pool3d, 3),
+                F.max_pool2d_with_indices: self._pool(self._first(F.max_pool2d_with_indices), 2),
             }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -240,6 +241,16 @@ class _Unit(TorchFunctionMode):
         for axis, (r, t) in enumerate(zip(ratios, target, strict=True)):
             y = y.narrow(2 + axis, border * int(r), int(t))
         return y
+
+    @staticmethod
+    def _first(func: Any) -> Callable[..., Any]:
+        """Of equal values the first wins: what depends on how a machine rounds its sums is rounded off before."""
+
+        def run(x, *args, **kwargs):  # type: ignore[no-untyped-def]
+            rounded = (x.detach() * 2**24).round() / 2**24
+            return func(x + (rounded - x.detach()), *args, **kwargs)  # the gradient is the identity's
+
+        return run
 
     def _pool(self, func: Any, dims: int) -> Callable[..., Any]:
         def run(x, kernel_size, stride=None, padding=0, *args, **kwargs):  # type: ignore[no-untyped-def]
