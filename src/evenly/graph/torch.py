@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from evenly.graph.ir import Graph
 
-__all__ = ["read_module", "read_program"]
+__all__ = ["named_results", "read_module", "read_program"]
 
 # Operators of higher order that run a subgraph once: how many arguments stand before it does not matter.
 _WRAPPERS = frozenset({
@@ -198,21 +198,30 @@ def _output_names(program: ExportedProgram, count: int) -> list[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = list(_paths(pytree.tree_unflatten(list(range(count)), program.call_spec.out_spec)))
+            found = list(named_results(pytree.tree_unflatten(list(range(count)), program.call_spec.out_spec), int))
     except Exception:  # classes of the user may refuse anything but tensors
         found = []
-    if sorted(place for place, _ in found) != list(range(count)):
-        found = [(i, (i,)) for i in range(count)]
-    names = {}
-    for place, path in found:
-        text = "_".join(str(k) for k in path)
-        names[place] = "output" if not path else text if isinstance(path[0], str) else f"output_{text}"
+    if sorted(place for _, place in found) != list(range(count)):
+        found = list(named_results(list(range(count)), int))
+    names = {place: name for name, place in found}
     return [names[i] for i in range(count)]
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """Where in the network's result every tensor stands, by keys, places and fields."""
-    if isinstance(value, int):
+def named_results(value: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    """What a network returned, leaf by leaf: ``output``, ``output_0``, ... or the keys that lead to it.
+
+    Args:
+        value: The result, of any structure of mappings, sequences and dataclasses.
+        kind: Of the leaves; others are left out.
+    """
+    for leaf, path in _paths(value, kind):
+        text = "_".join(str(k) for k in path)
+        yield "output" if not path else text if isinstance(path[0], str) else f"output_{text}", leaf
+
+
+def _paths(value: Any, kind: type, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Where in the network's result every leaf stands, by keys, places and fields."""
+    if isinstance(value, kind):
         yield value, path
         return
     inside: Iterable[tuple[Any, Any]] = ()
@@ -225,7 +234,7 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[int, tuple[
     elif is_dataclass(value):
         inside = ((f.name, getattr(value, f.name)) for f in fields(value))
     for key, part in inside:
-        yield from _paths(part, (*path, key))
+        yield from _paths(part, kind, (*path, key))
 
 
 # -------------------------------------------------------------------------------------------------------- translation
