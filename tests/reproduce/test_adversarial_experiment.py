@@ -15,10 +15,10 @@ from evenly.reproduce.adversarial_findings import (
     PERIOD,
     UNEVEN,
     Attacks,
+    ends,
     findings,
     network_share_db,
     strongest,
-    strongest_fooled,
 )
 from evenly.reproduce.experiment import Context, Outcome, Scale
 from evenly.reproduce.registry import load
@@ -143,10 +143,10 @@ def test_masks_that_are_alike_do_not_differ_by_being_chosen():
     assert strongest(np.ones((6, 2)) * [-1.0, 3.0]) > 10  # a loss counts as nothing
 
 
-def test_fooled_shares_are_of_the_right_answers():
-    gains = np.ones((4, 2)) * [1.0, 2.0]
-    fooled = np.array([[False, True], [False, True], [False, False], [False, False]])
-    assert strongest_fooled(gains, fooled, np.array([True, True, True, False])) == (0.75, 0.0)
+def test_ends_are_chosen_on_other_pictures():
+    chosen = np.array([[0.0, 1.0, 2.0], [5.0, 4.0, 3.0]])
+    judged = np.array([[10.0, 20.0, 30.0], [40.0, 50.0, 60.0]])
+    assert ends(chosen, judged) == ((60 + 10) / 2, (40 + 30) / 2)
 
 
 def test_epsilons_are_compared_at_equal_accuracy(outcomes):

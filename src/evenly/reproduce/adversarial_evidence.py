@@ -14,8 +14,8 @@ from evenly.reproduce.adversarial_findings import (
     UNEVEN,
     WHOLE,
     Attacks,
+    ends,
     from_logarithms,
-    strongest_fooled,
 )
 from evenly.reproduce.gradient_maps import phase_picture
 from evenly.reproduce.result import Effect, Evidence, Picture, Plot, Row, Series, Table
@@ -176,7 +176,7 @@ def _courses(read: Attacks) -> Plot:
 
 
 def _ratios(read: Attacks) -> Table:
-    attacks = {"fgsm": "sign step", "pgd": "projected descent", "sparse": "few pixels", "noise": "noise"}
+    attacks = {"fgsm": "sign step", "pgd": "projected descent", "sparse": "few pixels"}
     rows = []
     for name in read.by_network:
         cell = read.expected(name, PERIOD)
@@ -196,8 +196,8 @@ def _ratios(read: Attacks) -> Table:
             "sign step, 16 random masks",
         ),
         tuple(rows),
-        "Geometric mean and 95 % interval over seeds. Noise is of the same size and knows no gradient; its gains are "
-        "small and may be below 0, so that its ratios scatter.",
+        "Geometric mean and 95 % interval over seeds. Strongest and weakest are chosen on other pictures than those "
+        "they are judged on. Gains below 0.000001 nats count as that.",
     )
 
 
@@ -205,27 +205,39 @@ def _successes(read: Attacks) -> Table:
     rows = []
     for name in read.by_network:
         row: list[str | float | int | None] = [label(name)]
-        for attack in ("pgd", "sparse", "noise"):
-            pairs = [
-                strongest_fooled(*(o.arrays[key] for key in (f"{attack}-gain", f"{attack}-fooled", "right")))
-                for o in read.by_network[name]
-            ]
-            row += [100 * float(value) for value in np.mean(pairs, axis=0)]
+        for attack in ("pgd", "noise"):
+            gains = read.arrays(name, f"{attack}-gain")
+            row += [float(value) for value in np.mean([ends(gain, gain) for gain in gains], axis=0)]
+        for attack in ("pgd", "sparse"):
+            row += [100 * float(value) for value in np.mean(_fooled(read, name, attack), axis=0)]
         row.append(100 * float(np.mean(read.numbers(name, "sparse fooled"))))
         rows.append(tuple(row))
-    ends = ("strongest phase", "weakest phase")
+    pair = ("strongest phase", "weakest phase")
     return Table(
-        "Rightly classified pictures that are fooled (%)",
+        "What attacks on one phase do: gain in loss (nats), and rightly classified pictures that are fooled (%)",
         (
             "network",
-            *(f"projected descent, {end}" for end in ends),
-            *(f"few pixels, {end}" for end in ends),
-            *(f"noise, {end}" for end in ends),
-            "few pixels anywhere",
+            *(f"projected descent, {end} (nats)" for end in pair),
+            *(f"noise of the same size, {end} (nats)" for end in pair),
+            *(f"projected descent, {end} (%)" for end in pair),
+            *(f"few pixels, {end} (%)" for end in pair),
+            "few pixels anywhere (%)",
         ),
         tuple(rows),
         f"Means over seeds. One phase of {PERIOD} x {PERIOD} may change, or any pixel (last column, more of them).",
     )
+
+
+def _fooled(read: Attacks, network: str, attack: str) -> list[tuple[float, float]]:
+    """Share of the right answers that are lost on the strongest and the weakest phase, by seed."""
+    found = []
+    for outcome in read.by_network[network]:
+        gains, fooled = (outcome.arrays[f"{attack}-{key}"] for key in ("gain", "fooled"))
+        right = outcome.arrays["right"][: len(gains)]
+        high, low = ends(gains, fooled)
+        share = max(float(right.mean()), 1 / len(right))
+        found.append((high / share, low / share))
+    return found
 
 
 def _whole(read: Attacks, epsilon: float) -> Table:
@@ -233,12 +245,14 @@ def _whole(read: Attacks, epsilon: float) -> Table:
     for name in read.by_network:
         plain = name in NETWORKS
         uneven = name.removesuffix("-hardened") in UNEVEN
+        halves = [observed["half fooled"] for observed in read.last(name)]
         place = read.favoured(name if uneven else "strided")
         needed = _words(read.needed(name, "strided")) if plain and name != "strided" else None
         rows.append(
             (
                 label(name),
                 _words(statistics.mean([100 * observed["accuracy"] for observed in read.last(name)], "%")),
+                _words(from_logarithms(statistics.mean(np.log(halves), "levels"))) if all(halves) else None,
                 needed,
                 _words(statistics.mean(read.foretold(name), "rank correlation")) if uneven else None,
                 _words(statistics.mean(read.moves_with_network(name), "dB")),
@@ -251,6 +265,7 @@ def _whole(read: Attacks, epsilon: float) -> Table:
         (
             "network",
             "held-out accuracy (%)",
+            "epsilon that fools half (grey levels)",
             "epsilon that fools half, over that of 3x3 stride 2 at equal accuracy (ratio)",
             "rank correlation of expectation and gain",
             "variance between phases of the network over that of the pictures (dB)",

@@ -22,11 +22,11 @@ __all__ = [
     "UNEVEN",
     "WHOLE",
     "Attacks",
+    "ends",
     "findings",
     "from_logarithms",
     "network_share_db",
     "strongest",
-    "strongest_fooled",
 ]
 
 Array = NDArray[np.float64]
@@ -64,46 +64,36 @@ _NOTHING = 1e-6
 """Nats: what no gain, or a loss, counts as where logarithms are taken."""
 
 
-def _halves(size: int) -> tuple[slice, slice]:
-    return slice(0, size, 2), slice(1, size, 2)
-
-
-def strongest(gains: NDArray[Any]) -> float:
-    """Logarithm of the mean gain on the strongest mask over that on the weakest.
+def ends(chosen: NDArray[Any], judged: NDArray[Any]) -> tuple[float, float]:
+    """Mean on the strongest and on the weakest mask.
 
     They are chosen on every second picture and judged on the others, and the other way round: judged where they were
     chosen, masks without any difference would differ by chance.
 
     Args:
-        gains: ``(N, M)``, in nats, by picture and mask.
-    """
-    logs = []
-    first, second = _halves(len(gains))
-    for chosen, judged in ((first, second), (second, first)):
-        choice, mean = gains[chosen].mean(0), np.maximum(gains[judged].mean(0, dtype=np.float64), _NOTHING)
-        logs.append(math.log(mean[choice.argmax()] / mean[choice.argmin()]))
-    return float(np.mean(logs))
-
-
-def strongest_fooled(gains: NDArray[Any], fooled: NDArray[Any], right: NDArray[Any]) -> tuple[float, float]:
-    """Share of the right answers that are lost on the strongest and on the weakest mask, chosen on other pictures.
-
-    Args:
-        gains: ``(N, M)``, in nats.
-        fooled: ``(N, M)``, bool.
-        right: ``(N,)``, bool, before the attack.
+        chosen: ``(N, M)``, by picture and mask: the masks with the largest and the least mean are taken.
+        judged: ``(N, M)``: what is averaged.
 
     Returns:
-        Two ratios.
+        Means over both ways round.
     """
-    shares = []
-    first, second = _halves(len(gains))
-    for chosen, judged in ((first, second), (second, first)):
-        choice = gains[chosen].mean(0)
-        lost = fooled[judged].sum(0) / max(1, int(right[: len(gains)][judged].sum()))
-        shares.append((lost[choice.argmax()], lost[choice.argmin()]))
-    high, low = np.mean(shares, axis=0)
+    pairs = []
+    halves = slice(0, None, 2), slice(1, None, 2)
+    for here, there in (halves, halves[::-1]):
+        choice, mean = chosen[here].mean(0), judged[there].mean(0, dtype=np.float64)
+        pairs.append((mean[choice.argmax()], mean[choice.argmin()]))
+    high, low = np.mean(pairs, axis=0)
     return float(high), float(low)
+
+
+def strongest(gains: NDArray[Any]) -> float:
+    """Logarithm of the mean gain on the strongest mask over that on the weakest, see :func:`ends`.
+
+    Args:
+        gains: ``(N, M)``, in nats, by picture and mask.
+    """
+    high, low = ends(gains, gains)
+    return math.log(max(high, _NOTHING) / max(low, _NOTHING))
 
 
 def network_share_db(rolled: NDArray[Any]) -> float:
