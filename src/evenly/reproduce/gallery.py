@@ -22,7 +22,7 @@ from evenly.reproduce.claims import CLAIMS
 from evenly.reproduce.drawing import LIGHT, plot_svg
 from evenly.reproduce.registry import EXPERIMENTS
 from evenly.reproduce.result import Architecture, Plot, Table
-from evenly.reproduce.stored import PictureFile, RecordingFile, RowFiles
+from evenly.reproduce.stored import RecordingFile, RowFiles
 from evenly.reproduce.written import put_file
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ __all__ = ["Mark", "gallery", "marks", "write_gallery"]
 
 _SHOWN_WIDTH = 256
 """CSS pixels that small pictures are enlarged to at most, by a whole factor: any other makes patterns of its own."""
+_LINE_WIDTH, _GAP = 1140, 18
+"""CSS pixels of a line of pictures, and between two of them."""
 _SHARED = 8
 """Parts of one unit are drawn on one axis if that is at most so many times as long as the shortest needs."""
 
@@ -172,9 +174,10 @@ def _kind(item: Exhibit) -> str:
     return next(word for kind, word in kinds.items() if isinstance(item, kind))
 
 
-def _enlarged(picture: PictureFile) -> int:
-    """Whole factor by which a picture is shown."""
-    return max(1, _SHOWN_WIDTH // max(picture.width, picture.height, 1))
+def _enlarged(row: RowFiles) -> int:
+    """Whole factor by which the pictures of a row are shown: of one line, if they are not too many for that."""
+    room = max(_SHOWN_WIDTH // 2, min(_SHOWN_WIDTH, _LINE_WIDTH // max(1, len(row.pictures)) - _GAP))
+    return max(1, room // max([1, *(max(picture.width, picture.height) for picture in row.pictures)]))
 
 
 def _uri(folder: Path, file: str) -> str:

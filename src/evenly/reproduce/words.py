@@ -33,19 +33,19 @@ SYMBOLS: Final = {
     "met": "✓", "not met": "✗", "open": "?",
 }  # fmt: skip
 """So that no answer is told by its colour alone."""
-_MOST = 8  # decimals
+_TINY = 1e-4
+"""Below it numbers are written as 2e-07."""
 
 
 def digits(span: float, value: float) -> int:
     """Decimals that show two digits of `span`, or three of `value` where the span is 0."""
     size, wanted = (span, 2) if span > 0 else (abs(value), 3)
-    return 0 if size == 0 else min(_MOST, max(0, wanted - 1 - math.floor(math.log10(size))))
+    return 0 if size == 0 else max(0, wanted - 1 - math.floor(math.log10(size)))
 
 
 def amount(value: float, unit: str, decimals: int) -> str:
     """A number with its unit: ``3.1 dB``, ``ratio 2``."""
-    tiny = value != 0 and abs(value) < 0.5 * 10.0**-_MOST
-    text = f"{value:.1e}" if tiny else f"{round(value, decimals) + 0.0:,.{decimals}f}"
+    text = f"{value:.2g}" if 0 < abs(value) < _TINY else f"{round(value, decimals) + 0.0:,.{decimals}f}"
     return f"ratio {text}" if unit == "ratio" else f"{text} {unit}".strip()
 
 

@@ -2,7 +2,9 @@
 // Under every picture of a row: the same place of all of them, enlarged pixel by pixel, with the pixels' grid.
 document.documentElement.classList.add("js");
 for (const row of document.querySelectorAll(".row")) {
-  const SIDE = 24, CELL = 10; // pixels of the picture that are seen, and how large each is drawn
+  const SIDE = 24; // pixels of the picture that are seen
+  const room = Math.min(...[...row.querySelectorAll("figure")].map((figure) => figure.clientWidth));
+  const CELL = Math.max(5, Math.min(10, Math.floor(room / SIDE))); // how large each is drawn
   const pictures = [...row.querySelectorAll(".view img")].map((image) => {
     // A whole number of the screen's pixels for each of the picture's: anything else makes a pattern of its own.
     const ratio = window.devicePixelRatio || 1, natural = image.width / image.dataset.factor;
@@ -15,6 +17,7 @@ for (const row of document.querySelectorAll(".row")) {
     image.replaceWith(frame); frame.append(image, box);
     frame.parentElement.after(lens);
     lens.width = lens.height = SIDE * CELL;
+    lens.style.width = SIDE * CELL + "px";
     lens.tabIndex = 0;
     lens.setAttribute("role", "img");
     lens.setAttribute("aria-label", "Enlarged part of: " + image.alt + ". Arrow keys move it in all pictures of this row.");
