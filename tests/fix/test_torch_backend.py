@@ -19,6 +19,8 @@ from evenly.fix.backend import Backend, Edit
 from evenly.fix.phase_conv import PhaseConv2d
 from evenly.fix.scatter import Scatter, phase_convolution, subpixel, transposed
 from evenly.fix.torch_backend import TorchBackend
+from evenly.graph import ir
+from evenly.graph.torch import read_module
 from evenly.nn import BalancedConvTranspose2d, SubpixelConv1d, SubpixelConv2d, utils
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -145,6 +147,43 @@ def test_unequal_padding_is_that_of_the_padded_input(case, data):
     assert torch.equal(twin.model(x), expected(padded))
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("mode", sorted(PADDINGS))
+def test_same_padding_of_even_kernels(mode):
+    module = filled(nn.Conv2d(1, 2, (4, 3), padding="same", dilation=(1, 2), padding_mode=mode).double())
+    backend = TorchBackend(module)
+    layer = only(backend)
+    assert layer.padding == ((1, 2), (2, 2))
+    x = numbers((1, 1, 6, 6))
+    kept = backend.edited([same(layer)]).model
+    assert kept.padding == "same"
+    assert torch.equal(kept(x), module(x))
+    longer = same(layer, weight=np.pad(layer.weight, [(0, 0)] * 3 + [(1, 0)]), kernel=(4, 4), padding=((1, 2), (4, 2)))
+    assert torch.equal(backend.edited([longer]).model(x), module(x))
+
+
+def test_weights_may_be_views_and_inputs_read_only():
+    module = filled(nn.Conv1d(1, 1, 3).double())
+    backend = TorchBackend(module)
+    layer = only(backend)
+    twin = backend.edited([same(layer, weight=layer.weight[:, :, ::-1])])
+    x = np.broadcast_to(np.arange(6.0), (2, 1, 6))
+    found = twin.run(x[:, :, ::-1]).outputs["output"]
+    np.testing.assert_array_equal(found[:, :, ::-1], backend.run(x).outputs["output"])
+
+
+def test_layers_are_named_as_a_check_names_them():
+    x = torch.zeros(1, 2, 4, 4)
+    nets = (
+        nn.ConvTranspose2d(2, 2, 3),
+        nn.Conv2d(2, 2, 3),
+        nn.Sequential(nn.Conv2d(2, 2, 1), nn.ConvTranspose2d(2, 2, 2)),
+    )
+    for net in nets:
+        names = [node.name for node in read_module(net, (x,)).nodes if isinstance(node.op, ir.Conv | ir.ConvTranspose)]
+        assert [layer.name for layer in TorchBackend(net, x).layers()] == names
+
+
 # ---- scatter's tables against the layers -----------------------------------------------------------------------------
 
 
@@ -258,6 +297,9 @@ def test_convolutions_by_phase(dims):
         places = tuple(slice(r, None, s) for r, s in zip(phase, phases, strict=True))
         found[(slice(None), slice(None), *places)] += bias[phase].reshape(-1, *(1,) * dims)
     np.testing.assert_array_equal(found, run.results["1"])
+    read = [node.op for node in read_module(twin.model, (numbers((1, 2, *(6,) * dims)),)).nodes]
+    assert [op.factor for op in read if isinstance(op, ir.PixelShuffle)] == [phases]
+    assert not any(isinstance(op, ir.Unknown) for op in read)
     (again,) = twin.layers()
     assert again.fixed == "its weights differ by phase already; repair the network that it was made from"
     np.testing.assert_allclose(again.weight, weight.mean(tuple(range(dims))))

@@ -196,7 +196,7 @@ def _write(module: Any, weight: Floats, bias: Floats | None) -> None:
     like = module.weight
 
     def tensor(values: Floats) -> Tensor:
-        return torch.tensor(values, dtype=like.dtype, device=like.device)
+        return torch.tensor(np.ascontiguousarray(values), dtype=like.dtype, device=like.device)
 
     module.weight = nn.Parameter(_in_format_of(tensor(weight), like), trains)
     del module.bias  # and make it anew: plain layers have their weight before it

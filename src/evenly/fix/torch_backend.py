@@ -139,7 +139,7 @@ class TorchBackend:
         dtype = next((t.dtype for t in tensors if t.is_floating_point()), None)
 
         def tensor(value: Any) -> Tensor:
-            found = torch.as_tensor(value).detach()
+            found = torch.from_numpy(np.array(value, order="C")) if isinstance(value, np.ndarray) else value.detach()
             cast = dtype if found.is_floating_point() else None
             return found.to(device, cast, copy=True)  # modules may write to their input
 
