@@ -28,6 +28,9 @@ TENFOLD = 10.0
 TWICE = 3.0
 """In dB: twice the power. Asked under speech, which hides tones and makes the estimates uncertain."""
 
+CONVERSATION = 65.0
+"""In dB SPL: how loud speech is in conversation. Tones of 0 dB SPL are at about the threshold of hearing."""
+
 _LAYERS = ("1st (8x)", "2nd (8x)", "3rd (2x)", "4th (2x)")
 _INPUTS = ("ones", "noise", "zeros", "tones")
 _RATE = 16_000
@@ -160,14 +163,15 @@ def _starts(read: Heard) -> Plot:
     return Plot(
         "Strongest tone before any training",
         "up-sampling layers",
-        "power over the local floor (dB), mean and 95 % interval over seeds",
+        "strongest tone (dB over its floor)",
         tuple(
             _bars(f"input: {given}", kinds, [statistics.mean(read.start(kind, given), "dB") for kind in kinds])
             for given in _INPUTS
         ),
         kind="bars",
-        note="The loudest of many lines of noise stands a few dB over its floor without any tone. Ones and zeros have "
-        "the floor of a 16-bit file.",
+        note="Mean and 95 % interval over seeds. The loudest of many lines of noise stands a few dB over its floor "
+        "without any tone. Ones and zeros have the floor of a 16-bit file. More than about 42 dB cannot be told: the "
+        "measurement's tapers leak as much.",
     )
 
 
@@ -184,9 +188,10 @@ def _courses(read: Heard) -> Plot:
     return Plot(
         "Strongest tone of vocoders that are trained",
         "up-sampling layers",
-        "power over the local floor (dB), mean and 95 % interval over seeds",
+        "strongest tone (dB over its floor)",
         tuple(series),
         kind="bars",
+        note="Mean and 95 % interval over seeds. Sounds are 16-bit samples at the vocoder's own level.",
     )
 
 
@@ -199,10 +204,11 @@ def _spectra(read: Heard) -> Plot:
     return Plot(
         "What trained vocoders say in silence",
         "frequency (Hz)",
-        "power (dB of full scale, bins of 15.6 Hz), mean over seeds",
+        "power (dB of full scale)",
         tuple(series),
-        marks=tuple((k * _RATE / 32, f"{k}/32") for k in (1, 2, 4, 8, 12)),
-        note="Marked: multiples of the rate over 32, where the second layer and those after it have lines.",
+        marks=tuple((k * _RATE / 8, f"{k}/8 of the rate") for k in (1, 2, 3)),
+        note="Mean over seeds, bins of 15.6 Hz. The second layer has lines at all multiples of 500 Hz, the third "
+        "at 4000 Hz, the fourth at 8000 Hz.",
     )
 
 
@@ -230,7 +236,7 @@ def _tables(read: Heard) -> list[Evidence]:
                     sound,
                     *(_value([float(f["lines"][layer]["db"]) for f in found]) for layer in range(len(_LAYERS))),
                     _replicas([f["lines"] for f in found]),
-                    _value([float(f["level"]) for f in found]),
+                    _value([_loudest(numbers["after"], sound) for numbers in seeds]),
                     _value([float(numbers["course"]["losses"]["distance"][-1]) for numbers in seeds]),
                 )
             )
@@ -243,13 +249,21 @@ def _tables(read: Heard) -> list[Evidence]:
             "By up-sampling layer; mean and 95 % interval over seeds. Replicas: Pons et al.'s filtering artifacts.",
         ),
         Table(
-            "Trained vocoders: tones (dB over the local floor), replicas (dB of the base band), level (dB of full "
-            "scale), distance of the last steps",
-            ("layers", "sound", *columns[1:], "level", "distance"),
+            "Trained vocoders: tones (dB over the local floor), replicas (dB of the base band), the loudest of these "
+            "tones (dB of the level of speech), distance of the last steps",
+            ("layers", "sound", *columns[1:], "loudest", "distance"),
             tuple(trained),
-            "Level: standard deviation of the whole sound.",
+            f"Where speech is as loud as in conversation ({CONVERSATION:g} dB SPL), a tone below "
+            f"-{CONVERSATION:g} dB of its level lies below the threshold of hearing between 1 and 5 kHz (ISO 226).",
         ),
     ]
+
+
+def _loudest(numbers: Mapping[str, Any], sound: str) -> float:
+    """The highest level of the layers' strongest tones, in dB of the level of the vocoder's speech."""
+    levels = [layer["dbfs"] for layer in numbers[sound]["lines"] if layer["dbfs"] is not None]
+    # a sine that reaches 1 has 0 dB, but a standard deviation of -3 dB
+    return float(max(levels) - 10 * np.log10(2) - numbers["speech"]["level"])
 
 
 def _replicas(found: list[list[dict[str, float | None]]]) -> str:

@@ -116,7 +116,10 @@ def _rows(read: Transfers) -> list[Evidence]:
         constant = tuple(
             Picture(f"{kind}, colour {n + 1}", read.arrays[kind]["colours"][n]) for n in range(2) for kind in shown
         )
-        note = "What goes in is one colour everywhere. Look with the magnifier."
+        note = (
+            "What goes in is one colour everywhere. Instance normalisation takes the colour away and raises whatever "
+            "varies to one contrast, however little it was."
+        )
         found.append(Row("Constant colours through the trained networks", constant, note))
     return found
 
@@ -145,8 +148,9 @@ def _course(read: Transfers) -> Plot:
     return Plot(
         "Stronger line of period 2 or 4 in stylised pictures, during training",
         "steps",
-        "power over the surroundings (dB), mean and 95 % interval over seeds",
+        "stronger line (dB over its surroundings)",
         tuple(series),
+        note="Mean and 95 % interval over seeds.",
     )
 
 
@@ -155,9 +159,10 @@ def _constants(read: Transfers) -> Plot:
     return Plot(
         "Pattern on constant colours",
         "up-sampling",
-        "root mean square of the part of period 4 (grey levels), mean and 95 % interval over seeds",
+        "root mean square (grey levels)",
         tuple(_series(name, KINDS, [read.constant(k, look) for k in KINDS], "grey levels") for name, look in when),
         kind="bars",
+        note="The part of period 4 pixels, of 255 grey levels; mean and 95 % interval over seeds.",
     )
 
 
@@ -171,7 +176,7 @@ def _spectra(read: Transfers) -> Plot:
     return Plot(
         "Spectra of stylised pictures",
         "frequency along an axis (cycles per pixel)",
-        "power (dB, squared grey levels), mean over seeds",
+        "power (dB, squared grey levels)",
         tuple(series),
         marks=((0.25, "period 4"), (0.5, "period 2")),
     )
