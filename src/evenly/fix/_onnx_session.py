@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from math import prod
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -25,6 +27,10 @@ __all__ = ["Session", "guessed_batches"]
 Array = NDArray[Any]
 IN_MEMORY = 2**31 - 2**20
 """Bytes of a model that protobuf can hand over in one piece, less some for the outputs that are added."""
+LARGEST_GUESS = 2**22
+"""Elements of an input whose sizes are guessed."""
+NOISE = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+"""Operators that draw random numbers."""
 FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 
 
@@ -56,7 +62,8 @@ class Session:
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
         try:
             source = self._source(model, extra, folder, options)
-            self._session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            make = partial(runtime.InferenceSession, source, options, providers=["CPUExecutionProvider"])
+            self._session = make()
         except Exception as error:  # onnxruntime raises a class per status
             if isinstance(error, FormatError):
                 raise
@@ -64,6 +71,8 @@ class Session:
                 f"onnxruntime {runtime.__version__} cannot run the model: {_line(error)}; upgrade onnxruntime, or "
                 "export the model with an older opset"
             ) from error
+        noisy = any(node.op_type in NOISE for node in graph.node)
+        self._renew = partial(_seeded, runtime, make) if noisy else None
 
     def _source(self, model: ModelProto, extra: ModelProto, folder: Path, options: Any) -> str | bytes:
         """What the session is made from. Protobuf messages written one after the other merge when they are read."""
@@ -91,12 +100,20 @@ class Session:
         """
         feeds = _feeds(self.inputs, batch)
         wanted = list(dict.fromkeys([*self.outputs, *self.values]))
+        if self._renew is not None:
+            self._session = self._renew()
         try:
             found = self._session.run(wanted, feeds)
         except Exception as error:  # onnxruntime raises a class per status
             shapes = {name: list(array.shape) for name, array in feeds.items()}
             raise UsageError(f"the model does not run on inputs of shapes {shapes}: {_line(error)}") from error
         return {**feeds, **dict(zip(wanted, found, strict=True))}
+
+
+def _seeded(runtime: Any, make: Callable[[], Any]) -> Any:
+    """A session whose random numbers begin anew: their state goes on from run to run within one."""
+    runtime.set_seed(0)
+    return make()
 
 
 class Declared:
@@ -167,10 +184,13 @@ def guessed_batches(session: Session) -> Iterator[dict[str, Array]]:
         for declared in session.inputs:
             dims = declared.dims or []
             shape = [d if isinstance(d, int) else 1 if k == 0 else guess for k, d in enumerate(dims)]
+            if prod(shape) > LARGEST_GUESS and not all(isinstance(d, int) for d in dims[1:]):
+                break
             dtype = numpy_dtype(declared.code)
             noise = rng.standard_normal(shape)
             batch[declared.name] = (noise if dtype.kind in "fV" else noise > 0).astype(dtype)
-        yield batch
+        else:
+            yield batch
         if all(isinstance(d, int) for i in session.inputs for d in (i.dims or [])[1:]):
             return
 

@@ -55,8 +55,10 @@ class Readers:
 
     def only(self, name: str) -> Item | None:
         """The standard node that alone reads a value as its first input."""
-        found = self.nodes(name)
-        if self.uses.get(name) != 1 or len(found) != 1 or found[0].input[0] != name:
+        # Who asks for the shape only does not read the values.
+        found = [n for n in self.nodes(name) if n.op_type not in ("Shape", "Size")]
+        asking = len(self.nodes(name)) - len(found)
+        if self.uses.get(name, 0) - asking != 1 or len(found) != 1 or found[0].input[0] != name:
             return None
         it = item(found[0], 0)
         return None if it.domain else it

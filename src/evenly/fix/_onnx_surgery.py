@@ -87,14 +87,16 @@ class Surgery:
                 f"layer {place.name!r} pads by the size of its input (auto_pad), which the file leaves open; keep its "
                 "kernel, or export the model with fixed sizes"
             )
-        negative = min(p for pair in edit.padding for p in pair) < 0 or min(edit.output_padding) < 0
+        wrong = min(p for pair in edit.padding for p in pair) < 0 or min(edit.output_padding) < 0
+        wrong |= place.kind != "transposed" and any(edit.output_padding)
         for axis, (d, k) in enumerate(zip(g.dilation, g.kernel, strict=True)):
             before = d * (k - 1) - sum(g.padding[axis]) + g.output_padding[axis]
             after = d * (edit.kernel[axis] - 1) - sum(edit.padding[axis]) + edit.output_padding[axis]
-            if before != after or negative:
+            if before != after or wrong:
                 raise UsageError(
                     f"layer {place.name!r}: kernel {edit.kernel}, padding {edit.padding} and output padding "
-                    f"{edit.output_padding} change the size of its output, or are negative; expected the size to stay"
+                    f"{edit.output_padding} change the size of its output, or are not what ONNX can say; expected "
+                    "the size to stay, and numbers from 0"
                 )
 
     @staticmethod

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 from evenly.errors import FormatError, UntrustedError, UsageError
@@ -20,7 +22,7 @@ from evenly.fix._onnx_saving import save_model
 from evenly.fix._onnx_session import Session
 from evenly.fix._onnx_surgery import Surgery
 from evenly.fix._onnx_tensors import Home, all_tensors, is_external
-from evenly.fix.backend import Edit, Layer, Run
+from evenly.fix.backend import Edit, Floats, Layer, Run
 from evenly.graph.onnx.files import check_model, inlined, parse_model
 from evenly.graph.onnx.reader import opened
 
@@ -119,7 +121,11 @@ class OnnxBackend:
         Args:
             batch: An array of a model with one input, a sequence of arrays, or a mapping by the names of inputs. Floats
                 are brought to the precision of the input.
-            record: Layers whose inputs and results are wanted, in the precision of the file.
+            record: Layers whose inputs and results are wanted.
+
+        Returns:
+            Arrays in float32 or float64 (integers as float64); outputs that are no arrays of numbers are left out.
+            Random numbers that the model draws are the same in every run.
 
         Raises:
             UsageError: If the batch does not fit the inputs, or a layer does not exist.
@@ -130,9 +136,9 @@ class OnnxBackend:
         session = self._session(places)
         values = session.run(batch)
         return Run(
-            {name: values[name] for name in session.outputs},
-            {p.name: values[p.source] for p in places},
-            {p.name: values[p.result] for p in places},
+            {name: _floats(values[name]) for name in session.outputs if _numeric(values[name])},
+            {p.name: _floats(values[p.source]) for p in places},
+            {p.name: _floats(values[p.result]) for p in places},
         )
 
     def edited(self, edits: Sequence[Edit]) -> Self:
@@ -197,3 +203,14 @@ class OnnxBackend:
             wanted = [value for p in places for value in (p.source, p.result)]
             self._sessions[key] = Session(self._model, self._path.parent, wanted)
         return self._sessions[key]
+
+
+def _numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+
+
+def _floats(array: NDArray[Any]) -> Floats:
+    """In single or double precision: 16 bits overflow where squares are summed."""
+    if array.dtype in (np.float32, np.float64):
+        return array
+    return array.astype(np.float32 if array.dtype == np.float16 else np.float64)
