@@ -39,6 +39,8 @@ FIRSTS: tuple[tuple[str, int, int], ...] = (("k5 s2", 5, 2), ("k3 s2", 3, 2), ("
 STRONG_DB = 6.0
 """Strong: at least twice the amplitude of the data's lines, in dB. Mild: less than twice their power (`TWICE_DB`)."""
 
+_DECIDES = "more seeds (--seeds), or full scale: longer training"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -119,13 +121,18 @@ def conclude(_: Scale, outcomes: Mapping[str, Outcome]) -> Conclusion:
         subject = f"Period 2 of the neutral generator trained against a first layer {name}"
         above = readings.above(name, 2)
         if stride == 1:
-            parts += judged(f"{subject} is less than {TWICE_DB:g} dB above the data's.", above, at_most=TWICE_DB)
+            parts += judged(
+                f"{subject} is less than {TWICE_DB:g} dB above the data's.", above, _DECIDES, at_most=TWICE_DB
+            )
             continue
-        parts += judged(f"{subject} is at least {STRONG_DB:g} dB above the data's.", above, at_least=STRONG_DB)
+        parts += judged(
+            f"{subject} is at least {STRONG_DB:g} dB above the data's.", above, _DECIDES, at_least=STRONG_DB
+        )
         regular = f"k{kernel} s1"
         parts += judged(
             f"{subject} is at least {TWICE_DB:g} dB above that against {regular}.",
             readings.between(name, regular, 2),
+            _DECIDES,
             at_least=TWICE_DB,
         )
     note = (
