@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tests.graph import onnx_cases as cases
 from torch import nn
 
-from evenly.errors import EvenlyError, FormatError, OutputError, UntrustedError, UsageError
+from evenly.errors import EvenlyError, FormatError, MissingDependencyError, OutputError, UntrustedError, UsageError
 from evenly.fix import _onnx_saving, _onnx_session
 from evenly.fix.backend import Edit, Layer
 from evenly.fix.onnx_backend import OnnxBackend
@@ -412,6 +413,37 @@ def test_what_cannot_be_rewritten_says_why() -> None:
         backend.run({}, ["inner"])
     quantised = OnnxBackend(cases.quantised()).layers()
     assert {layer.fixed for layer in quantised} == {"its weights are quantised"}
+
+
+def test_sparse_weights_are_fixed() -> None:
+    index = np.array([13, 40], np.int64)
+    values = numpy_helper.from_array(np.array([2, -1], np.float32), "w")
+    proto = cases.model([node("Conv", ["x", "w"], ["y"])], {"x": [1, 3, 9, 9]}, ["y"])
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(index, ""), [3, 3, 3, 3])
+    proto.graph.sparse_initializer.append(sparse)
+    backend = OnnxBackend(proto)
+    assert backend.layers()[0].fixed == "its weights are stored sparse"
+    assert_described(backend, noise(1, 3, 9, 9))
+
+
+def test_weight_norm_of_the_older_exporter_is_computed_in_the_file(tmp_path: Path) -> None:
+    backend = OnnxBackend(export(*NETS["vocoder"], tmp_path / "m.onnx", dynamo=False))
+    computed = "its weights are computed in the file (Mul)"
+    assert [(layer.name, layer.fixed) for layer in backend.layers()] == [
+        ("pre", computed),
+        ("ups.0", computed),
+        ("ups.1", computed),
+        ("post", None),
+    ]
+
+
+def test_without_onnxruntime_layers_can_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = OnnxBackend(conv(noise(3, 3, 3, 3)))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (layer,) = backend.layers()
+    backend.edited([keep(layer, weight=layer.weight * 2)])
+    with pytest.raises(MissingDependencyError, match="pip install onnxruntime"):
+        backend.run(noise(1, 3, 9, 10))
 
 
 def test_convolutions_in_functions_are_not_listed() -> None:

@@ -37,6 +37,8 @@ class OnnxBackend:
 
     Layers are ``Conv`` and ``ConvTranspose`` nodes of the graph itself; :attr:`unlisted` says why others are not among
     them. Padding by a ``Pad`` node of its own belongs to that node, so that the layer reads what is padded already.
+    Layers keep their names through edits. In a saved file, nodes without a name are called by their place, which the
+    nodes of weights by phase move.
 
     Args:
         source: Path of a file, which is not trusted, or a model in memory with all its values.
