@@ -67,7 +67,7 @@ def plot_svg(plot: Plot, key: str) -> str:
 
 
 def plot_png(plot: Plot) -> bytes:
-    """A plot with title and legend on white, as PNG.
+    """A plot with legend on white, as PNG; its title stands above it.
 
     Raises:
         MissingDependencyError: If matplotlib is not installed.
@@ -107,10 +107,8 @@ def _drawn(plot: Plot, colours: dict[str, str], *, legend: bool, salt: str) -> I
             _marks(axes, plot, colours)
         else:
             _categories(axes, plot, colours, lying=lying)
-        if legend:
-            axes.set_title(plot.title, loc="left", fontsize=11, wrap=True)
-            if len(plot.series) > 1:
-                figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+        if legend and len(plot.series) > 1:
+            figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=9)
         yield figure
 
 
