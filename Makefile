@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 PIP_ARGS ?=
 
-.PHONY: help setup demo test lint types tests prove bench reproduce docs clean
+.PHONY: help setup demo test lint types tests prove bench reproduce docs web clean
 
 help:
 	@echo "make setup   create $(VENV) with evenly and everything for development"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench   measure and write the benchmark tables (an hour and a half)"
 	@echo "make reproduce  run the article's experiments again (resumable, hours) and write docs/reproduction.md"
 	@echo "make docs    write the generated pages"
+	@echo "make web     build the explorer (needs node 20 and npm)"
 	@echo "make clean   remove what was built, except $(VENV)"
 
 setup: $(STAMP)
@@ -66,6 +67,12 @@ reproduce: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m evenly.check.rules > docs/rules.md.new
 	mv docs/rules.md.new docs/rules.md
+
+web: $(STAMP)
+	npm --prefix web ci
+	$(BIN)/python web/make_vectors.py
+	npm --prefix web run build
+	npm --prefix web test
 
 clean:
 	rm -rf .prove .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build examples/out examples/*.onnx examples/*.onnx.data

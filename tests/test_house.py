@@ -40,6 +40,7 @@ ROOMS = (
         "losses",
         "fix",
         "report",
+        "explore",
         "settings",
         "load",
         "reproduce",

@@ -1,0 +1,68 @@
+/** Permanent links: the fragment `#panel?name=value&...` holds the state of one panel. */
+import { h } from "./dom";
+
+export type State = Record<string, string | number>;
+
+interface Linked {
+  restore: (query: URLSearchParams) => void;
+  anchor: HTMLAnchorElement;
+}
+
+const panels = new Map<string, Linked>();
+let restoring = false;
+
+/** Registers a panel; returns what to call after every change of its state. */
+export function linked(id: string, restore: (query: URLSearchParams) => void): { element: HTMLElement; changed: (state: State) => void } {
+  const anchor = h("a", { href: `#${id}` }, "Permanent link to this state");
+  panels.set(id, { restore, anchor });
+  let first = true;
+  const changed = (state: State): void => {
+    const query = new URLSearchParams(Object.entries(state).map(([k, v]) => [k, String(v)]));
+    const hash = `#${id}?${query.toString()}`;
+    anchor.href = hash;
+    if (!first && !restoring && location.hash !== hash) {
+      try {
+        history.replaceState(null, "", hash);
+      } catch {
+        // some browsers refuse this for files, or too often; the link below the panel still holds the state
+      }
+    }
+    first = false;
+  };
+  return { element: h("p", { class: "permalink" }, anchor), changed };
+}
+
+/** A whole number of a fragment, kept within its range. */
+export function whole(query: URLSearchParams, name: string, [low, high, start]: readonly [number, number, number]): number {
+  const text = query.get(name);
+  if (text === null || !/^-?\d{1,6}$/.test(text)) return start;
+  return Math.max(low, Math.min(high, Number(text)));
+}
+
+/** A list of numbers of a fragment, or null. */
+export function numbers(query: URLSearchParams, name: string, most: number): number[] | null {
+  const text = query.get(name);
+  if (text === null || text.length > 400) return null;
+  const values = text.split(",").map((part) => (part.trim() === "" ? NaN : Number(part)));
+  if (!values.length || values.length > most) return null;
+  return values.every((v) => Number.isFinite(v) && Math.abs(v) <= 1000) ? values : null;
+}
+
+/** One of several words of a fragment. */
+export function word<W extends string>(query: URLSearchParams, name: string, words: readonly W[], start: W): W {
+  const text = query.get(name);
+  return words.find((one) => one === text) ?? start;
+}
+
+/** Restores the state that the address names and goes to its panel. */
+export function follow(): void {
+  const [id, text] = location.hash.slice(1).split(/\?(.*)/s);
+  const panel = panels.get(id ?? "");
+  if (!panel) return;
+  if (text) {
+    restoring = true;
+    panel.restore(new URLSearchParams(text));
+    requestAnimationFrame(() => requestAnimationFrame(() => (restoring = false)));
+  }
+  document.getElementById(id!)?.scrollIntoView();
+}

@@ -1,0 +1,8 @@
+/** Every number on the page comes from here; each file mirrors the one of its name in src/evenly/theory. */
+export * from "./theory/overlap";
+export * from "./theory/phases";
+export * from "./theory/balance";
+export * from "./theory/resize";
+export * from "./theory/support";
+export * from "./theory/prior";
+export * from "./theory/backward";
