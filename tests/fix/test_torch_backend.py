@@ -385,8 +385,9 @@ class Noisy(nn.Module):
 
     def forward(self, x, shift=None):
         x += 1  # in place, as careless code does
-        y = self.drop(self.norm(self.layer(x)))
+        y = self.layer(x)
         y.relu_()
+        y = self.drop(self.norm(y))
         return (
             y + torch.rand(()) + (0 if shift is None else shift),
             x.to(torch.complex64)[:, 0],
@@ -396,11 +397,14 @@ class Noisy(nn.Module):
 
 def test_runs_leave_no_trace():
     net = Noisy()
+    nn.init.constant_(net.layer.bias, -2)  # what comes out of it is negative
     net.norm.eval()
     backend = TorchBackend(net)
     before, x = state(net), torch.zeros(1, 1, 5)
+    first = backend.run(x, ["layer"])
+    torch.rand(3)
     drawn = torch.random.get_rng_state()
-    first, second = backend.run(x, ["layer"]), backend.run([x.numpy(), np.zeros(1)], ["layer"])
+    second = backend.run([x.numpy(), np.zeros(1)], ["layer"])
     for name, value in first.outputs.items():
         np.testing.assert_array_equal(value, second.outputs[name])
     assert {n: (v.shape, str(v.dtype)) for n, v in first.outputs.items()} == {
@@ -499,6 +503,20 @@ def test_computed_weights_become_plain(kind):
     np.testing.assert_array_equal(backend.run(x).outputs["output"], output)
     twice = twin.edited([same(layer, weight=2 * layer.weight)])
     np.testing.assert_array_equal(twice.layers()[1].weight, 2 * layer.weight)
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "old weight_norm", "pruned"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_computed_weights_by_phase(kind):
+    net = COMPUTED[kind](nn.Conv1d(1, 2, 3, padding=1))
+    backend = TorchBackend(net)
+    layer = only(backend)
+    weight, bias = np.broadcast_to(layer.weight, (2, *layer.weight.shape)), np.broadcast_to(layer.bias, (2, 2))
+    twin = backend.edited([same(layer, weight=weight, bias=bias, phases=(2,))])
+    x = torch.randn(1, 1, 5, generator=seeded(0))
+    found, expected = (b.run(x, [layer.name]).results[layer.name] for b in (twin, backend))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert list(twin.model.state_dict()) == ["weight", "bias"]
 
 
 def test_layers_of_evenly():
