@@ -168,7 +168,7 @@ def test_an_interrupt_says_how_to_go_on(capsys, common, tmp_path, monkeypatch):
     [
         (["nothing"], "'nothing'"),
         (["--scale", "huge"], "huge"),
-        (["--seeds", "0"], "--seeds"),
+        (["--seeds", "1"], "--seeds"),
         (["--jobs", "0"], "--jobs"),
         (["--device", "tpu", "--scale", "smoke"], "--device"),
         (["--data", "nowhere", "--scale", "smoke"], "nowhere"),

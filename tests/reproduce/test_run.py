@@ -267,7 +267,7 @@ def gone(group):
 
 def test_wrong_numbers_of_seeds(tmp_path, fake):
     with pytest.raises(UsageError, match="--seeds"):
-        run_experiment("fake", job(tmp_path, fake, seeds=0))
+        run_experiment("fake", job(tmp_path, fake, seeds=1))
 
 
 def test_names():

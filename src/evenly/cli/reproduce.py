@@ -42,7 +42,7 @@ def reproduce(
         typer.Option("--data", metavar="DIR", help="Your pictures, a folder per class, or CIFAR-10's binary files."),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", min=1, help="Networks of each kind. [default: by experiment]")
+        int | None, typer.Option("--seeds", metavar="N", min=2, help="Networks of each kind. [default: by experiment]")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Use what earlier runs of the same work have kept.")] = False,

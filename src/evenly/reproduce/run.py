@@ -21,8 +21,10 @@ from evenly.reproduce.registry import load, load_module, module_of
 if TYPE_CHECKING:
     from evenly.reproduce.result import Conclusion
 
-__all__ = ["DONE", "Done", "Job", "Progress", "processes", "run_cell", "run_experiment"]
+__all__ = ["DONE", "LEAST_SEEDS", "Done", "Job", "Progress", "processes", "run_cell", "run_experiment"]
 
+LEAST_SEEDS = 2
+"""Fewer give no interval."""
 DONE = "done"
 """The note when a cell has ended."""
 _TIME_KEPT = 5.0
@@ -121,8 +123,8 @@ def run_experiment(name: str, job: Job, told: Callable[[Progress], None] = lambd
     experiment = load(name)
     data = open_data(job.source)
     count = experiment.seeds[job.scale] if job.seeds is None else job.seeds
-    if count < 1:
-        raise UsageError(f"--seeds (={count}) must be at least 1")
+    if count < LEAST_SEEDS:
+        raise UsageError(f"--seeds (={count}) must be at least {LEAST_SEEDS}: intervals need more than one")
     seeds = tuple(range(count))
     cells = list(experiment.cells(job.scale, seeds))
     kept = Kept(job.folder, experiment, job.scale, data.digest, job.device)

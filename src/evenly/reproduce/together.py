@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from evenly.errors import EvenlyError, MissingDependencyError, OutputError, UsageError
 from evenly.reproduce.gallery import write_gallery
 from evenly.reproduce.registry import chosen
-from evenly.reproduce.run import Job, Progress, run_experiment
+from evenly.reproduce.run import LEAST_SEEDS, Job, Progress, run_experiment
 from evenly.reproduce.stored import Reproduction, read_results
 from evenly.reproduce.written import RESULTS, write_result, write_summary
 
@@ -66,9 +66,9 @@ def run_together(names: Sequence[str], job: Job, told: Callable[[Progress], None
 
 def _expect(job: Job) -> None:
     """Fail before the work rather than after it, and once instead of once for every experiment."""
-    for option, count in (("--seeds", job.seeds), ("--jobs", job.jobs)):
-        if count is not None and count < 1:
-            raise UsageError(f"{option} (={count}) must be at least 1")
+    for option, count, least in (("--seeds", job.seeds, LEAST_SEEDS), ("--jobs", job.jobs, 1)):
+        if count is not None and count < least:
+            raise UsageError(f"{option} (={count}) must be at least {least}")
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
