@@ -140,6 +140,7 @@ def test_unequal_padding_is_that_of_the_padded_input(case, data):
     layer = only(backend)
     moved = [data.draw(st.integers(-2, 2)) for _ in layer.kernel]
     padding = tuple((a - m, b + m) for (a, b), m in zip(layer.padding, moved, strict=True))
+    assume(all(n + min(p) > 0 for n, p in zip(x.shape[2:], padding, strict=True)))  # PyTorch crops no more than that
     twin = backend.edited([same(layer, padding=padding)])
     padded = nn.functional.pad(x, [a for both in reversed(padding) for a in both])
     expected = copy.deepcopy(module)
