@@ -106,7 +106,8 @@ def findings(read: Heard) -> tuple[Finding, ...]:
     ]
     note = (
         "The article asks; these parts are one way to answer. Tones are those at multiples of the rate over products "
-        "of the last strides; sounds are measured as 16-bit samples with dither."
+        "of the last strides; sounds are measured as 16-bit samples with dither. A tone counts over its "
+        "own vocoder's floor, so a vocoder that is noisier, or fits worse, has more to hide it under: see the distances."
     )
     return (Finding("C22", tuple(parts), note),)
 
@@ -187,7 +188,8 @@ def _courses(read: Heard) -> Plot:
         "strongest tone (dB over its floor)",
         tuple(series),
         kind="bars",
-        note="Mean and 95 % interval over seeds. Sounds are 16-bit samples at the vocoder's own level.",
+        note="Mean and 95 % interval over seeds. Sounds are 16-bit samples at the vocoder's own level. "
+        "Where the variance differs by phase, nonlinearities can make tones of it even if constants stay constant.",
     )
 
 
