@@ -106,8 +106,8 @@ def findings(read: Heard) -> tuple[Finding, ...]:
     ]
     note = (
         "The article asks; these parts are one way to answer. Tones are those at multiples of the rate over products "
-        "of the last strides; sounds are measured as 16-bit samples with dither. A tone counts over its "
-        "own vocoder's floor, so a vocoder that is noisier, or fits worse, has more to hide it under: see the distances."
+        "of the last strides; sounds are measured as 16-bit samples with dither. A tone counts over its own "
+        "vocoder's floor, so a vocoder that is noisier, or fits worse, has more to hide it under: see the distances."
     )
     return (Finding("C22", tuple(parts), note),)
 
