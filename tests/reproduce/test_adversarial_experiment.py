@@ -59,14 +59,6 @@ def test_the_smoke_run(outcomes):
             assert all(len(row) == len(piece.columns) for row in piece.rows)
 
 
-def test_other_scales_leave_out_what_they_do_not_run(outcomes):
-    names = {cell.name for cell in EXPERIMENT.cells(Scale.SMALL, (0, 1))}
-    assert not any("hardened" in name for name in names)
-    conclusion = EXPERIMENT.conclude(Scale.SMALL, {name: outcomes[name] for name in names})
-    assert len(conclusion.findings[0].parts) == 12
-    assert "full scale only" in conclusion.limits
-
-
 def planted(outcomes, where, half, moves=1.0):
     """Five seeds whose gains go as the expected gradient to the power `where`, and whose even networks need `half`."""
     rng, read, found = np.random.default_rng(0), Attacks(outcomes), {}

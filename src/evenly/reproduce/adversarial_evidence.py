@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenly.reproduce import statistics
 from evenly.reproduce.adversarial_findings import (
+    EVEN,
     NETWORKS,
     PERIOD,
     UNEVEN,
@@ -30,6 +32,11 @@ def label(network: str) -> str:
     """A network's name for people."""
     base = network.removesuffix("-hardened")
     return NETWORKS[base] + (", trained against attacks" if base != network else "")
+
+
+def _to_one(effect: Effect) -> Effect:
+    """A correlation's interval without what lies beyond 1."""
+    return replace(effect, high=min(effect.high, 1.0))
 
 
 def _words(effect: Effect, digits: int = 3) -> str:
@@ -83,7 +90,7 @@ def _maps(read: Attacks) -> list[Evidence]:
         Row(
             "Squared gradient by phase, expected by evenly check before training",
             tuple(Picture(label(name), phase_picture(read.expected(name, PERIOD), _SIDE)) for name in names),
-            cell,
+            f"{cell} All white: the same everywhere.",
         ),
         Row(
             "Gain in loss by phase under projected gradient descent",
@@ -91,7 +98,7 @@ def _maps(read: Attacks) -> list[Evidence]:
                 Picture(label(name), phase_picture(np.maximum(read.by_phase(name, "pgd"), 1e-9), _SIDE))
                 for name in names
             ),
-            f"{cell} Mean over seeds.",
+            f"{cell} Mean over seeds. All white: the same everywhere.",
         ),
     ]
 
@@ -111,37 +118,36 @@ def _bars(read: Attacks) -> Plot:
     return Plot(
         "Gain in loss: the strongest over the weakest of 16 sets of pixels",
         "network",
-        "ratio, geometric mean and 95 % interval over seeds",
+        "ratio",
         tuple(series),
         kind="bars",
         log_y=True,
-        note="All sets have equally many pixels and the same epsilon. Strongest and weakest are chosen on other "
-        "pictures than those they are judged on.",
+        note="Geometric mean and 95 % interval over seeds. All sets have equally many pixels and the same "
+        "epsilon. Strongest and weakest are chosen on other pictures than those they are judged on.",
     )
 
 
 def _points(read: Attacks) -> Plot:
     series = []
     for name in UNEVEN:
-        expected = np.sqrt(read.expected(name, PERIOD).ravel())
+        expected = read.expected(name, PERIOD).ravel()
         gains = np.maximum(read.by_phase(name, "pgd").ravel(), 1e-9)
-        x, y = expected / expected.mean(), gains / gains.mean()
+        x, y = 10 * np.log10(expected / expected.mean()), 20 * np.log10(gains / gains.mean())
         series.append(Series(label(name), tuple(x.tolist()), tuple(y.tolist())))
     return Plot(
         "Expected gradient and measured gain, by phase",
-        "root of the squared gradient expected by evenly check (ratio to the mean)",
-        "gain in loss under projected gradient descent (ratio to the mean)",
+        "squared gradient expected by evenly check (dB of the mean)",
+        "gain in loss (dB of the mean)",
         tuple(series),
         kind="points",
-        log_x=True,
-        log_y=True,
-        note="Every point is one phase of the network, mean over seeds. To first order, gains go as the gradient.",
+        note="Every point is one phase of the network under projected gradient descent, mean over seeds. Gains are "
+        "taken as amplitudes (20 log10): to first order they go as the gradient, along a line of slope 1.",
     )
 
 
 def _curves(read: Attacks) -> Plot:
     series = []
-    for name in read.by_network:
+    for name in (*UNEVEN, *EVEN, *read.hardened):
         epsilons = read.numbers(name, "epsilons")[0]
         shares = 100 * np.array([observed["fooled"] for observed in read.last(name)])
         effects = [statistics.mean(column, "%") for column in shares.T]
@@ -150,10 +156,11 @@ def _curves(read: Attacks) -> Plot:
     return Plot(
         "Attack on all pixels",
         "epsilon (grey levels of 255)",
-        "rightly classified pictures that are fooled (%)",
+        "pictures that are fooled (%)",
         tuple(series),
         log_x=True,
-        note="Mean and 95 % interval over seeds, at the end of the training; not at equal accuracy.",
+        note="Of the rightly classified ones; mean and 95 % interval over seeds, at the end of the training, not at "
+        "equal accuracy.",
     )
 
 
@@ -165,13 +172,13 @@ def _courses(read: Attacks) -> Plot:
         x = tuple(100 * float(o["accuracy"]) for o in observed)
         series.append(Series(label(name), x, tuple(float(o["half fooled"]) for o in observed)))
     return Plot(
-        "How large an attack on all pixels must be, along the trainings",
+        "How large an attack on all pixels must be to fool half, along the trainings",
         "held-out accuracy (%)",
-        "epsilon that fools half of the pictures (grey levels of 255)",
+        "epsilon (grey levels of 255)",
         tuple(series),
         kind="points",
-        log_y=True,
-        note="Each point is one network at one step of its training.",
+        note="Epsilon: what fools half of the rightly classified pictures. Each point is one network at one step of "
+        "its training.",
     )
 
 
@@ -254,7 +261,7 @@ def _whole(read: Attacks, epsilon: float) -> Table:
                 _words(statistics.mean([100 * observed["accuracy"] for observed in read.last(name)], "%")),
                 _words(from_logarithms(statistics.mean(np.log(halves), "levels"))) if all(halves) else None,
                 needed,
-                _words(statistics.mean(read.foretold(name), "rank correlation")) if uneven else None,
+                _words(_to_one(statistics.mean(read.foretold(name), "rank correlation"))) if uneven else None,
                 _words(statistics.mean(read.moves_with_network(name), "dB")),
                 f"row {place[0]}, column {place[1]}",
                 _words(statistics.mean(read.enriched(name, place), "ratio")),

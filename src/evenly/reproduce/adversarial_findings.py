@@ -161,6 +161,11 @@ class Attacks:
         """As :func:`strongest`, by seed."""
         return np.array([strongest(gains) for gains in self.arrays(network, f"{attack}-gain")])
 
+    def stronger(self, network: str) -> Effect:
+        """Gain of projected gradient descent on the strongest phase over the weakest, over the same of random masks."""
+        logs = [self.strongest(network, attack) for attack in ("pgd", "pgd-random")]
+        return from_logarithms(statistics.paired(logs[0], logs[1], "ratio"))
+
     def by_phase(self, network: str, attack: str) -> Array:
         """Mean gain in nats by phase, mean over seeds."""
         mean = np.mean([gains.mean(0, dtype=np.float64) for gains in self.arrays(network, f"{attack}-gain")], axis=0)
@@ -242,9 +247,7 @@ def _where(read: Attacks) -> list[Part]:
             f"{NETWORKS[name]}: projected gradient descent on the pixels of the strongest phase of {cell} raises the "
             f"loss at least {TWICE:g} times as much as on as many of the weakest, beyond what the same choice among "
             "random masks gives.",
-            from_logarithms(
-                statistics.paired(read.strongest(name, "pgd"), read.strongest(name, "pgd-random"), "ratio")
-            ),
+            read.stronger(name),
             at_least=TWICE,
         )
         for name in UNEVEN
@@ -314,9 +317,7 @@ def _hardened(read: Attacks) -> list[Part]:
         Part(
             f"{NETWORKS[base]}, trained against attacks: projected gradient descent on the strongest phase raises the "
             f"loss at least {TWICE:g} times as much as on the weakest, beyond random masks.",
-            from_logarithms(
-                statistics.paired(read.strongest(name, "pgd"), read.strongest(name, "pgd-random"), "ratio")
-            ),
+            read.stronger(name),
             at_least=TWICE,
         )
         for name in read.hardened

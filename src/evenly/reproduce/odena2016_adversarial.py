@@ -37,7 +37,6 @@ class _Settings:
         attack_steps: Of projected gradient descent.
         pixels, candidates: Of the attack on few pixels; by phase it has a quarter of both.
         held_out: Pictures for the accuracy.
-        hardened: Whether networks are trained against attacks, too.
         epsilon: Where one phase may change, in grey levels. A sixteenth of the pixels at 32 levels has the energy of
             all pixels at 8, the usual bound for small pictures.
         crop: Of the pictures' sides, in pixels.
@@ -52,15 +51,14 @@ class _Settings:
     pixels: int
     candidates: int
     held_out: int
-    hardened: bool
     epsilon: float = 32.0
     crop: int = 32
 
 
 _SETTINGS = {
-    Scale.SMOKE: _Settings(4, 3, 16, 8, 4, 1, 4, 4, 32, True),
-    Scale.SMALL: _Settings(12, 240, 64, 64, 32, 5, 12, 8, 384, False),
-    Scale.FULL: _Settings(64, 10_000, 256, 1024, 256, 20, 16, 16, 4096, True),
+    Scale.SMOKE: _Settings(4, 3, 16, 8, 4, 1, 4, 4, 32),
+    Scale.SMALL: _Settings(12, 240, 64, 64, 32, 5, 12, 8, 384),
+    Scale.FULL: _Settings(64, 10_000, 256, 1024, 256, 20, 16, 16, 4096),
 }
 _EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Grey levels of the unrestricted attack."""
@@ -75,9 +73,7 @@ _SHOWN = 2
 
 
 def _cells(scale: Scale, seeds: Sequence[int]) -> list[Cell]:
-    made = [(name, False) for name in NETWORKS]
-    if _SETTINGS[scale].hardened:
-        made += [(name, True) for name in _HARDENED]
+    made = [(name, False) for name in NETWORKS] + [(name, True) for name in _HARDENED]
     return [
         Cell(
             f"{name}{'-hardened' if hardened else ''}/seed-{seed}",
@@ -211,14 +207,13 @@ def _conclude(scale: Scale, outcomes: Mapping[str, Outcome]) -> Conclusion:
     read = Attacks(outcomes)
     settings = _SETTINGS[scale]
     architectures = [Architecture(**form) for form in read.shown("architecture").values()]
-    hardened = "" if read.hardened else " Networks trained against attacks are compared at full scale only."
     return Conclusion(
         findings(read),
         (*evidence(read, settings.epsilon, settings.pixels), *architectures),
         f"Networks of {settings.width} channels after the first layer, trained for {settings.steps} steps on crops of "
         f"{settings.crop} pixels; {settings.attacked} held-out pictures are attacked, with {settings.attack_steps} "
-        "steps of projected gradient descent. Stronger attacks find more, in all networks. Equal accuracy is reached at "
-        f"different steps of the trainings, which may change by itself how easily a network is fooled.{hardened}",
+        "steps of projected gradient descent. Stronger attacks find more, in all networks. Equal accuracy is reached "
+        "at different steps of the trainings, which may change by itself how easily a network is fooled.",
     )
 
 
