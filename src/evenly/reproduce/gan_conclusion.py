@@ -9,7 +9,7 @@ import numpy as np
 from evenly.reproduce.experiment import Outcome, Scale
 from evenly.reproduce.gan_evidence import evidence
 from evenly.reproduce.gan_readings import TWICE_DB, Readings, judged
-from evenly.reproduce.gan_setup import GENERATORS
+from evenly.reproduce.gan_setup import GENERATORS, SEEDS
 from evenly.reproduce.result import Conclusion, Effect, Finding, Part
 from evenly.reproduce.statistics import mean, paired
 from evenly.settings import RIPPLE_TOLERANCE
@@ -49,7 +49,7 @@ def conclude(_: Scale, outcomes: Mapping[str, Outcome]) -> Conclusion:
         findings,
         evidence(readings),
         "Small networks, few steps and a small world of pictures: such generators make coloured textures, no objects. "
-        "Whether patterns are unlearnt by much longer training is a question for the full scale.",
+        "Whether patterns are unlearnt by much longer training is a question for the full scale. " + SEEDS,
     )
 
 

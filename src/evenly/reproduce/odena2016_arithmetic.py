@@ -271,7 +271,7 @@ EXPERIMENT = Experiment(
     "Convolution arithmetic: overlap, stacks, matrices, borders",
     "Odena, Dumoulin & Olah 2016, sections Deconvolution & Overlap, Overlap & Learning and Better Upsampling",
     EXPERIMENTS["arithmetic"][1],
-    {Scale.SMOKE: 1, Scale.SMALL: 3, Scale.FULL: 10},
+    {Scale.SMOKE: 2, Scale.SMALL: 3, Scale.FULL: 10},
     _cells,
     _run,
     _conclude,
