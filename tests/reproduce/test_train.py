@@ -8,14 +8,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 
-from evenly.errors import EvenlyError, UsageError  # noqa: E402
+from evenly.errors import EvenlyError, ParameterError, UsageError  # noqa: E402
 from evenly.reproduce.experiment import Context, Scale  # noqa: E402
 from evenly.reproduce.train import fabric, reproducible, train  # noqa: E402
 
 STEPS = 30
 
 
-def training(folder, kill_at=None, steps=STEPS, observe_at=(0, 10, 11, STEPS), checkpoint_seconds=0.0):
+def training(
+    folder, kill_at=None, steps=STEPS, observe_at=(0, 10, 11, STEPS), checkpoint_seconds=0.0, names=("net", "optimiser")
+):
     """A training with dropout, batch statistics and momentum, so that every kind of state matters."""
     context = Context(Scale.SMOKE, folder, seed=3, checkpoint_seconds=checkpoint_seconds)
     with reproducible(3):
@@ -37,7 +39,7 @@ def training(folder, kill_at=None, steps=STEPS, observe_at=(0, 10, 11, STEPS), c
         course = train(
             context,
             "net",
-            {"net": net, "optimiser": optimiser},
+            dict(zip(names, (net, optimiser), strict=True)),
             steps,
             step,
             observe=lambda done: {"weight": net.state_dict()["0.weight"].sum().item()},
@@ -58,6 +60,16 @@ def test_killed_and_resumed_is_unbroken(tmp_path, kill_at):
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path / "killed", kill_at)
     same(training(tmp_path / "killed"), whole)
+
+
+def test_names_of_networks_are_free_but_for_one(tmp_path):
+    names = ("generator", "step")  # once lost on resuming, since checkpoints used these keys themselves
+    whole = training(tmp_path / "whole", names=names)
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "killed", 11, names=names)
+    same(training(tmp_path / "killed", names=names), whole)
+    with pytest.raises(ParameterError, match="course"):
+        training(tmp_path / "refused", names=("net", "course"))
 
 
 def test_killed_twice_and_before_any_checkpoint(tmp_path):

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric, seed_everything
 
-from evenly.errors import EvenlyError, UsageError
+from evenly.errors import EvenlyError, ParameterError, UsageError
 
 if TYPE_CHECKING:
     from torch import Generator, nn
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Course", "fabric", "reproducible", "train"]
 
+_OWN = "course"
+"""Where a checkpoint keeps everything but networks and optimisers."""
 _KEPT_LOSSES = 200
 """Points of each curve of losses; each is the mean over its share of the steps."""
 
@@ -121,6 +123,7 @@ def train(
 
     Raises:
         EvenlyError: If a loss becomes infinite or NaN.
+        ParameterError: If a network or optimiser has the name that checkpoints use themselves.
     """
     keeper = _Keeper(context, name, state)
     generator = torch.Generator().manual_seed(context.seed * 1_000_003 + crc32(name.encode()))
@@ -163,6 +166,8 @@ class _Keeper:
     """A training's checkpoint."""
 
     def __init__(self, context: Context, name: str, state: Mapping[str, nn.Module | Optimizer]) -> None:
+        if _OWN in state:
+            raise ParameterError(f"no network or optimiser may be called {_OWN!r}: checkpoints use it themselves")
         self._context = context
         self._state = state
         self._path = context.folder / f"{name}.ckpt"
@@ -172,7 +177,7 @@ class _Keeper:
     def load(self, generator: Generator) -> tuple[int, dict[str, list[list[float]]], list[dict[str, Any]]]:
         if not self._path.is_file():
             return 0, {}, []
-        rest = self._context.fabric.load(self._path, dict(self._state), weights_only=True)
+        rest = self._context.fabric.load(self._path, dict(self._state), weights_only=True)[_OWN]
         generator.set_state(rest["generator"])
         torch.set_rng_state(rest["cpu"])
         if "cuda" in rest:
@@ -187,8 +192,7 @@ class _Keeper:
     def save(self, step: int, generator: Generator, sums: Any, observations: Any) -> None:
         if step == self._saved:
             return
-        form: dict[str, Any] = {
-            **self._state,
+        own: dict[str, Any] = {
             "generator": generator.get_state(),
             "cpu": torch.get_rng_state(),
             "step": step,
@@ -196,9 +200,9 @@ class _Keeper:
             "observations": observations,
         }
         if self._context.fabric.device.type == "cuda":
-            form["cuda"] = torch.cuda.get_rng_state(self._context.fabric.device)
+            own["cuda"] = torch.cuda.get_rng_state(self._context.fabric.device)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(".tmp")
-        self._context.fabric.save(temporary, form)
+        self._context.fabric.save(temporary, {**self._state, _OWN: own})
         temporary.replace(self._path)  # a killed run leaves the checkpoint before, whole
         self._saved, self._last = step, time.monotonic()
