@@ -165,7 +165,8 @@ class Scatter:
         n = len(self.axes)
         order = [0, *(3 + 2 * k for k in range(n)), *(2 + 2 * k for k in range(n)), 1]
         found = padded.transpose(order)
-        return np.ascontiguousarray(found.reshape(len(x), prod(found.shape[1 : 1 + n]), -1), np.float64)
+        shape = (len(x), prod(found.shape[1 : 1 + n]), prod(found.shape[1 + n :]))
+        return np.ascontiguousarray(found.reshape(shape), np.float64)
 
     def lines(
         self, x: NDArray[np.floating], frequency: Sequence[float], windows: Sequence[NDArray[np.float64]]

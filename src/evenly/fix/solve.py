@@ -79,17 +79,15 @@ class Moments:
         return float(np.sum(difference * (self.gram @ difference)) / weights.shape[1])
 
 
-def windows_for(size: int) -> Array:
-    """The whole signal and its overlapping halves through Hann windows of unit energy, ``(4, size)``.
+def windows_for(size: int) -> tuple[Array, Array]:
+    """The whole signal, ``(1, size)``, and its halves, ``(2, size)``, through Hann windows of unit energy.
 
     Halves see lines more broadly, and give more of them: a layer has hundreds of weights to be determined.
     """
     half = max(size // 2, 1)
-    found = [hann(size)]
-    for start in (0, (size - half) // 2, size - half):
-        found.append(np.zeros(size))
-        found[-1][start : start + half] = hann(half)
-    return np.stack(found)
+    halves = np.zeros((2, size))
+    halves[0, :half] = halves[1, size - half :] = hann(half)
+    return hann(size)[None], halves
 
 
 def moments(scatter: Scatter, batches: Iterable[Calibration], periods: Sequence[int]) -> Moments:
@@ -117,27 +115,28 @@ def moments(scatter: Scatter, batches: Iterable[Calibration], periods: Sequence[
                 cross[place] += features.T @ scatter.outputs_of(batch.reference, phase)
         for period in periods:
             lines[period][:-1, :-1] += _line_moments(scatter, batch, period)
-    windows = int(np.prod([len(windows_for(axis.outputs)) for axis in scatter.axes]))
     for period in periods:
-        lines[period] /= max(signals, 1) * windows
+        lines[period] /= max(signals, 1) * (1 + 2 ** len(scatter.axes))  # windows of a signal
     positions = gram[-1, -1] or 1.0
     return Moments(gram / positions, lines, None if cross is None else cross / positions)
 
 
 def _line_moments(scatter: Scatter, batch: Calibration, period: int) -> Array:
     """Sum over signals and windows, weighted mean over lines."""
-    windows = [windows_for(axis.outputs) for axis in scatter.axes]
-    each = int(np.prod([len(w) for w in windows]))
+    both = [windows_for(axis.outputs) for axis in scatter.axes]
     on, near, _ = powers(batch.outputs, period)
     scale = on + near  # the lines themselves bound the weight of signals that have nothing around them
     heard = scale > 0
-    scale = np.repeat(np.sqrt(scale[heard]), each)[:, None]
-    places, weights = new_lines(period, len(windows))
+    places, weights = new_lines(period, len(scatter.axes))
     total = np.zeros((scatter.taps * scatter.channels,) * 2)
+    if not heard.any():
+        return total
     for place, weight in zip(places, weights / weights.sum(), strict=True):
         frequency = tuple(int(a) / period for a in place)
-        rows = scatter.lines(batch.inputs[heard], frequency, windows) / scale
-        total += weight * (rows.real.T @ rows.real + rows.imag.T @ rows.imag)
+        for windows in zip(*both, strict=True):
+            rows = scatter.lines(batch.inputs[heard], frequency, windows)
+            rows /= np.repeat(np.sqrt(scale[heard]), len(rows) // heard.sum())[:, None]
+            total += weight * (rows.real.T @ rows.real + rows.imag.T @ rows.imag)
     return total
 
 
