@@ -15,19 +15,20 @@ let restoring = false;
 export function linked(id: string, restore: (query: URLSearchParams) => void): { element: HTMLElement; changed: (state: State) => void } {
   const anchor = h("a", { href: `#${id}` }, "Permanent link to this state");
   panels.set(id, { restore, anchor });
-  let first = true;
+  let last = "";
   const changed = (state: State): void => {
     const query = new URLSearchParams(Object.entries(state).map(([k, v]) => [k, String(v)]));
     const hash = `#${id}?${query.toString()}`;
+    if (hash === last) return; // drawn again, for another width say
+    const first = last === "";
+    last = hash;
     anchor.href = hash;
-    if (!first && !restoring && location.hash !== hash) {
-      try {
-        history.replaceState(null, "", hash);
-      } catch {
-        // some browsers refuse this for files, or too often; the link below the panel still holds the state
-      }
+    if (first || restoring) return;
+    try {
+      history.replaceState(null, "", hash);
+    } catch {
+      // some browsers refuse this for files, or too often; the link below the panel still holds the state
     }
-    first = false;
   };
   return { element: h("p", { class: "permalink" }, anchor), changed };
 }
@@ -62,7 +63,7 @@ export function follow(): void {
   if (text) {
     restoring = true;
     panel.restore(new URLSearchParams(text));
-    requestAnimationFrame(() => requestAnimationFrame(() => (restoring = false)));
+    restoring = false;
   }
   document.getElementById(id!)?.scrollIntoView();
 }

@@ -1,12 +1,19 @@
 import "./style.css";
 import { follow } from "./links";
+import { gradients } from "./panels/gradients";
 import { kernel } from "./panels/kernel";
+import { learned } from "./panels/learned";
+import { matrices } from "./panels/matrices";
+import { network } from "./panels/network";
+import { planes } from "./panels/planes";
+import { stacks } from "./panels/stacks";
+import { read } from "./report";
 import * as theory from "./theory";
 
-// The comparison with the Python library (check_vectors.mjs) reads the theory from the page itself.
-(globalThis as unknown as { evenlyTheory: typeof theory }).evenlyTheory = theory;
+// Checks outside a browser (check_vectors.mjs, check_reports.mjs) take the functions from the page itself.
+Object.assign(globalThis, { evenlyTheory: theory, evenlyReport: read });
 
-const PANELS: Record<string, (body: Element) => void> = { kernel };
+const PANELS: Record<string, (body: Element) => void> = { kernel, planes, stacks, matrices, learned, gradients, network };
 
 /** Marks the panel in view in the list of panels. */
 function watch(): void {

@@ -6,3 +6,4 @@ export * from "./theory/resize";
 export * from "./theory/support";
 export * from "./theory/prior";
 export * from "./theory/backward";
+export * from "./theory/matrices";

@@ -1,0 +1,346 @@
+/** Panel 3: any stack of layers before training: pattern, power and spectrum at every depth, and who made which line. */
+import * as d3 from "d3";
+import { layerColour } from "../colours";
+import { paletteOf, tile } from "../canvas";
+import { button, choice, facts, framed, h, onLook, percent, refill, s, show } from "../dom";
+import { linked, whole, word } from "../links";
+import { decode, encode, enlargement, KINDS, layerOf, LIMITS, nameOf, PRESETS, type Block, type Kind } from "../stack";
+import { apply, bornAt, colour, growth, isRandom, leaky, linePeriod, powerByPeriod, root, squared, statistics, type Field, type Layer, type Statistics } from "../theory";
+
+/** Largest period cell per axis: with activations in the plane, with activations on one axis, without. */
+const CELLS = { plane: 32, line: 256, linear: 256 } as const;
+const DRAWN = 400; // positions of the largest cell of which a sample is drawn
+const SLOPES = { none: null, relu: 0, leaky: 0.2 } as const;
+type Activation = keyof typeof SLOPES;
+
+interface Depth {
+  statistics: Statistics;
+  line: Statistics | null;
+  field: Field;
+}
+
+export function stacks(body: Element): void {
+  const redraw = framed(draw);
+  const axes = choice("Signal", [["2", "picture"], ["1", "sound, one axis"]], redraw);
+  const activation = choice("Between layers", [["none", "nothing"], ["relu", "ReLU"], ["leaky", "leaky ReLU, 0.2"]], redraw);
+  const list = h("ol", { class: "layers" });
+  const remark = h("p", { class: "note" });
+  const depths = h("div", { class: "depths" });
+  const draws = h("div", { class: "depths" });
+  const result = h("div");
+  const lines = h("div", { class: "scroll" });
+  const spectrum = h("div", { class: "scroll" });
+  const last = h("p", { class: "note" });
+  const link = linked("stacks", restore);
+  let blocks: Block[] = decode(PRESETS[1]!.code);
+  let seed = 1;
+
+  refill(
+    body,
+    h("div", { class: "row" }, ...PRESETS.map((preset) => button(preset.name, () => use(preset)))),
+    remark,
+    h(
+      "div",
+      { class: "split" },
+      h(
+        "div",
+        { class: "stack" },
+        h("h3", {}, "Layers, from the constant to the output"),
+        list,
+        h("div", { class: "row" }, button("Add a layer", add), axes.element, activation.element),
+      ),
+      h(
+        "div",
+        { class: "stack" },
+        h("div", { class: "card stack" }, h("h3", {}, "How strongly each position varies: the composed overlap"), depths),
+        h("div", { class: "card stack" }, h("div", { class: "row" }, h("h3", {}, "One untrained network, one constant colour, before each activation"), button("Another draw", () => ((seed += 1), redraw()))), draws),
+        result,
+        h("div", { class: "card stack" }, h("h3", {}, "Lines at the output: whose they are, and how much of the power they hold"), lines, spectrum, last),
+      ),
+    ),
+    link.element,
+  );
+  onLook(spectrum, redraw);
+  use(PRESETS[1]!);
+
+  function use(preset: (typeof PRESETS)[number]): void {
+    blocks = decode(preset.code);
+    axes.select.value = String(preset.axes);
+    activation.select.value = preset.activation;
+    remark.textContent = preset.remark;
+    edit();
+  }
+
+  function restore(query: URLSearchParams): void {
+    const given = decode(query.get("l") ?? "");
+    if (given.length) blocks = given;
+    axes.select.value = String(whole(query, "axes", [1, 2, 2]));
+    activation.select.value = word<Activation>(query, "act", ["none", "relu", "leaky"], "none");
+    seed = whole(query, "draw", [1, 9999, 1]);
+    remark.textContent = "";
+    edit();
+  }
+
+  function add(): void {
+    if (blocks.length < LIMITS.layers) blocks.push({ kind: "conv", kernel: 3, stride: 2, padding: 0 });
+    remark.textContent = "";
+    edit();
+  }
+
+  /** Writes the list of layers anew, then everything that follows from it. */
+  function edit(): void {
+    refill(list, ...blocks.map(row));
+    draw();
+  }
+
+  function row(block: Block, index: number): HTMLElement {
+    const info = KINDS[block.kind];
+    const kinds = h("select", { "aria-label": `kind of layer ${index + 1}` }, ...(Object.keys(KINDS) as Kind[]).map((kind) => h("option", { value: kind, selected: kind === block.kind }, KINDS[kind].label)));
+    kinds.addEventListener("change", () => {
+      block.kind = kinds.value as Kind;
+      if (KINDS[block.kind].stride) block.stride = Math.max(2, block.stride);
+      remark.textContent = "";
+      edit();
+      (list.children[index]?.querySelector("select") as HTMLElement | null)?.focus();
+    });
+    const field = (name: "kernel" | "stride" | "padding", sym: string, low: number): HTMLElement => {
+      const input = h("input", { type: "number", min: low, max: LIMITS[name], value: block[name], "aria-label": `${name} of layer ${index + 1}` });
+      input.addEventListener("input", () => {
+        const value = Math.round(Number(input.value));
+        if (input.value === "" || !(value >= low && value <= LIMITS[name])) return;
+        block[name] = value;
+        remark.textContent = "";
+        redraw();
+      });
+      return h("label", {}, h("var", { class: name }, sym), input);
+    };
+    const move = (by: number): void => {
+      const [taken] = blocks.splice(index, 1);
+      blocks.splice(index + by, 0, taken!);
+      edit();
+    };
+    const item = h(
+      "li",
+      { class: "layer" },
+      h("b", {}, `${index + 1}`), kinds,
+      info.kernel && field("kernel", "k", 1), info.stride && field("stride", "s", 2), info.padding && field("padding", "p", 0),
+      h(
+        "span",
+        { class: "end" },
+        button("↑", () => move(-1), { "aria-label": `Move layer ${index + 1} up`, disabled: index === 0 }),
+        button("↓", () => move(1), { "aria-label": `Move layer ${index + 1} down`, disabled: index === blocks.length - 1 }),
+        button("×", () => (blocks.splice(index, 1), edit()), { "aria-label": `Remove layer ${index + 1}`, disabled: blocks.length === 1 }),
+      ),
+    );
+    item.style.setProperty("--tint", growth(layerOf(block)) > 1 ? layerColour(index) : "var(--rule)");
+    return item;
+  }
+
+  /** Statistics at every depth, or null where the period cell is beyond what is computed here. */
+  function compute(plane: boolean, slope: number | null): Depth[] | null {
+    const cells = slope === null ? CELLS.linear : plane ? CELLS.plane : CELLS.line;
+    if (enlargement(blocks) > cells) return null;
+    // without activations a plane is one axis times itself
+    let field = colour(plane && slope !== null ? 2 : 1);
+    const layers = blocks.map(layerOf);
+    return layers.map((layer, index) => {
+      if (slope !== null && index > 0 && isRandom(layers[index - 1]!)) field = leaky(field, slope);
+      field = apply(layer, field);
+      const own = statistics(field);
+      return plane && slope === null && own.cell <= 64 ? { statistics: squared(own), line: own, field } : { statistics: own, line: null, field };
+    });
+  }
+
+  function draw(): void {
+    const plane = axes.select.value === "2";
+    const slope = SLOPES[activation.select.value as Activation];
+    const found = compute(plane, slope);
+    link.changed({ l: encode(blocks), axes: axes.select.value, act: activation.select.value, draw: seed });
+    if (!found || (plane && found.at(-1)!.statistics.axes === 1)) {
+      const most = slope === null ? (plane ? 64 : CELLS.linear) : plane ? CELLS.plane : CELLS.line;
+      const text = `This stack enlarges ${enlargement(blocks)} times; here the closed form goes up to ${most}${slope === null ? "" : " with activations"}. evenly check goes further.`;
+      for (const part of [depths, draws, lines, spectrum]) refill(part);
+      refill(result, h("p", { class: "alarm", role: "status" }, text));
+      last.textContent = "";
+      return;
+    }
+    pictures(found);
+    samples(found);
+    const end = found.at(-1)!.statistics;
+    const shares = powerByPeriod(end);
+    refill(
+      result,
+      facts([
+        ["Period at the output", show(Math.max(1, ...[...shares].filter(([, power]) => power > 1e-12).map(([period]) => period))), "px; 1 is constant", end.acFraction > 0 ? "bad" : "good"],
+        ["Unevenness", end.unevenness === Infinity ? "holes" : show(end.unevenness), "largest : smallest variance", end.unevenness === 1 ? "good" : "bad"],
+        ["Pattern before training", percent(end.acFraction), "of the output's expected power is not the constant", end.acFraction > 0 ? "bad" : "good"],
+      ]),
+    );
+    owners(end, shares);
+    stems(found);
+    removed(found);
+  }
+
+  function pictures(found: readonly Depth[]): void {
+    refill(
+      depths,
+      ...found.map(({ statistics: now }, index) => {
+        const canvas = h("canvas", { role: "img", "aria-label": `Variance after layer ${index + 1}: unevenness ${show(now.unevenness)}` });
+        const rows = now.axes === 1 ? 1 : now.cell;
+        const top = Math.max(...now.variance);
+        tile(canvas, rows, now.cell, repeats(now.cell), (y, x) => -(top > 0 ? now.variance[y * now.cell + x]! / top : 0) * (now.unevenness === 1 ? 0.55 : 1));
+        return h(
+          "div",
+          { class: "depth" },
+          canvas,
+          h("b", {}, `${index + 1}  ${nameOf(blocks[index]!)}`),
+          h("span", {}, `cell ${now.cell} px`),
+          h("span", {}, now.unevenness === Infinity ? "holes" : `unevenness ${show(now.unevenness)}`),
+          h("span", {}, `pattern ${percent(now.acFraction)}`),
+        );
+      }),
+    );
+  }
+
+  function samples(found: readonly Depth[]): void {
+    refill(
+      draws,
+      ...found.map(({ field, line, statistics: now }, index) => {
+        const canvas = h("canvas", { role: "img", "aria-label": `One draw after layer ${index + 1}` });
+        const positions = line ? field.cell : field.cell ** field.axes;
+        if (positions > DRAWN) return h("div", { class: "depth" }, h("span", {}, `${index + 1}: cell of ${now.cell} px, too large to draw from here`));
+        const values = sample(field, line !== null, seed);
+        const top = Math.max(1e-9, ...values.map(Math.abs));
+        tile(canvas, now.axes === 1 ? 1 : now.cell, now.cell, repeats(now.cell), (y, x) => values[y * now.cell + x]! / top);
+        return h("div", { class: "depth" }, canvas, h("span", {}, `after layer ${index + 1}`));
+      }),
+    );
+  }
+
+  function owners(end: Statistics, shares: Map<number, number>): void {
+    const layers: Layer[] = blocks.map(layerOf);
+    const rows = [...shares].map(([period, power]) => {
+      const owner = bornAt(layers, period);
+      const chip = h("span", { class: "swatch" });
+      chip.style.background = layerColour(owner);
+      const bar = h("span", { class: "swatch" });
+      bar.style.width = `${Math.max(0.1, power * 12)}rem`;
+      bar.style.background = layerColour(owner);
+      return h(
+        "tr",
+        {},
+        h("td", {}, `${show(period)} px`),
+        h("td", { class: "wide" }, chip, `layer ${owner + 1}, ${nameOf(blocks[owner]!)}`),
+        h("td", {}, power < 1e-12 ? "none" : percent(power)),
+        h("td", { class: "wide" }, power < 1e-12 ? null : bar),
+      );
+    });
+    refill(
+      lines,
+      rows.length
+        ? h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "Period"), h("th", { class: "wide" }, "First made by"), h("th", {}, "Share of power"), h("th", {}, ""))), h("tbody", {}, ...rows))
+        : h("p", { class: "note" }, end.cell === 1 ? "No layer enlarges the signal: there are no lines." : "No lines."),
+    );
+  }
+
+  /** Power over frequency: the power of each line, hollow before the last layer if that is a stride-1 convolution. */
+  function stems(found: readonly Depth[]): void {
+    const end = found.at(-1)!.statistics;
+    const before = found.length > 1 && blocks.at(-1)!.kind.match(/conv|box/) ? found.at(-2)!.statistics : null;
+    const [now, then] = [axisPower(end), before && before.cell === end.cell ? axisPower(before) : null];
+    if (end.cell === 1) {
+      refill(spectrum);
+      return;
+    }
+    const ink = paletteOf(spectrum);
+    const width = Math.max(320, Math.min(720, spectrum.clientWidth || 640));
+    const [height, left, floor] = [182, 46, 140];
+    const x = d3.scaleLinear([0, 0.5], [left, width - 14]);
+    const y = d3.scaleLinear([-50, 0], [floor, 12]).clamp(true);
+    const level = (power: number): number => y(power > 0 ? 10 * Math.log10(power) : -50);
+    const layers = blocks.map(layerOf);
+    const marks: SVGElement[] = [];
+    for (let f = 0; f <= end.cell / 2; f++) {
+      const period = linePeriod(f, end.cell);
+      const stroke = f === 0 ? ink("soft") : layerColour(bornAt(layers, period));
+      const place = x(f / end.cell);
+      if (then && then[f]! > 1e-9) marks.push(s("circle", { cx: place, cy: level(then[f]!), r: 4.5, fill: "none", stroke, "stroke-width": 1.5 }));
+      if (now[f]! < 1e-9) continue;
+      marks.push(
+        s("line", { x1: place, x2: place, y1: floor, y2: level(now[f]!), stroke, "stroke-width": Math.max(1.5, Math.min(5, 130 / end.cell)) }),
+        s("circle", { cx: place, cy: level(now[f]!), r: end.cell > 64 ? 2 : 4, fill: stroke }, s("title", {}, f === 0 ? `the constant: ${percent(now[0]!)}` : `period ${period} px: ${show(10 * Math.log10(now[f]!))} dB`)),
+      );
+    }
+    const text = (px: number, py: number, words: string, anchor = "middle"): SVGTextElement => s("text", { x: px, y: py, "text-anchor": anchor, "font-size": 11, class: "soft" }, words);
+    refill(
+      spectrum,
+      s(
+        "svg",
+        { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Expected power of every line along one axis, in dB of the whole power; the table above has the shares" },
+        ...[0, -20, -40].flatMap((db) => [s("line", { x1: left, x2: width - 10, y1: y(db), y2: y(db), stroke: "var(--rule)" }), text(left - 6, y(db) + 4, `${show(db)} dB`, "end")]),
+        ...["constant", "1/8", "1/4", "3/8", "1/2"].map((words, eighth) => text(x(eighth / 8), floor + 16, words, eighth ? "middle" : "start")),
+        text(width - 12, floor + 34, "cycles per px, along one axis", "end"),
+        ...marks,
+      ),
+    );
+  }
+
+  function removed(found: readonly Depth[]): void {
+    const tail = blocks.at(-1)!;
+    const before = found.at(-2)?.statistics;
+    if (!before || (tail.kind !== "conv" && tail.kind !== "box")) {
+      last.textContent = "A layer makes new lines at the periods that its stride and those behind it reach together, so early layers make the coarse ones. Add a stride-1 convolution at the end to see what it leaves.";
+      return;
+    }
+    const [then, now] = [powerByPeriod(before), powerByPeriod(found.at(-1)!.statistics)];
+    const words = [...then]
+      .filter(([, power]) => power > 1e-12)
+      .map(([period, power]) => {
+        const rest = (now.get(period) ?? 0) / found.at(-1)!.statistics.power[0]! / (power / before.power[0]!);
+        return rest < 1e-12 ? `period ${period} removed` : `period ${period} ${rest > 1 ? "up" : "down"} ${show(Math.abs(10 * Math.log10(rest)), 2)} dB`;
+      });
+    last.textContent =
+      `The last layer, ${nameOf(tail)}, against the constant: ${words.join(", ") || "no lines to remove"}. ` +
+      (tail.kind === "box"
+        ? "Equal weights remove exactly the periods that divide the kernel; that is an average, not a network that learns."
+        : "Random weights only attenuate; hollow circles are the lines before it.");
+  }
+}
+
+/** Power of the lines along one axis, frequencies 0 to 1/2. */
+function axisPower(now: Statistics): number[] {
+  return Array.from({ length: Math.floor(now.cell / 2) + 1 }, (_, f) => now.power[f]!);
+}
+
+/** Times that a cell is repeated in its picture, so that all show about 16 positions or two periods. */
+const repeats = (cell: number): number => Math.max(2, Math.ceil(16 / cell));
+
+/** A standard normal stream from a seed (mulberry32, Box and Muller). */
+function normals(seed: number): () => number {
+  let state = seed * 2654435761;
+  const uniform = (): number => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 4294967296;
+  };
+  return () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+}
+
+/** One Gaussian field with the covariance of a depth: what one channel of a wide untrained network gives. */
+function sample(field: Field, product: boolean, seed: number): number[] {
+  const size = product ? field.cell : field.cell ** field.axes;
+  const lower = root(field.second, size);
+  const next = normals(seed);
+  const times = (vector: readonly number[]): number[] =>
+    Array.from({ length: size }, (_, n) => {
+      let total = 0;
+      for (let m = 0; m <= n; m++) total += lower[n * size + m]! * vector[m]!;
+      return total;
+    });
+  if (!product) return times(Array.from({ length: size }, next));
+  // K x K is drawn as L Z L'
+  const columns = Array.from({ length: size }, () => times(Array.from({ length: size }, next)));
+  const rows = Array.from({ length: size }, (_, y) => times(columns.map((column) => column[y]!)));
+  return rows.flat();
+}
