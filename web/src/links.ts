@@ -65,5 +65,5 @@ export function follow(): void {
     panel.restore(new URLSearchParams(text));
     restoring = false;
   }
-  document.getElementById(id!)?.scrollIntoView();
+  document.getElementById(id!)?.scrollIntoView({ behavior: "instant" });
 }

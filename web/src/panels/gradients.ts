@@ -60,7 +60,7 @@ export function gradients(body: Element): void {
       "div",
       { class: "split" },
       h("div", { class: "stack" }, h("h3", {}, "Layers, from the input to the loss"), list, h("div", { class: "row" }, button("Add a layer", add))),
-      h("div", { class: "stack" }, h("div", { class: "card stack" }, h("h3", {}, "Expected squared gradient at the input, mean 1, two periods"), frame, reading), result, extra),
+      h("div", { class: "stack" }, h("div", { class: "card stack" }, h("h3", {}, "Expected squared gradient at the input, in units of its mean"), frame, reading), result, extra),
     ),
     link.element,
   );

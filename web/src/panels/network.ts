@@ -56,6 +56,7 @@ export function network(body: Element): void {
     filter = word<Filter>(query, "show", ["all", "pattern", "findings"], "all");
     chosen = whole(query, "layer", [0, LIMITS.entries, 0]);
     if (report) draw();
+    else link.changed({ show: filter, layer: chosen });
   }
 
   async function load(given: File): Promise<void> {

@@ -10,19 +10,22 @@ import { apply, bornAt, colour, growth, isRandom, leaky, linePeriod, powerByPeri
 /** Largest period cell per axis: with activations in the plane, with activations on one axis, without. */
 const CELLS = { plane: 32, line: 256, linear: 256 } as const;
 const DRAWN = 400; // positions of the largest cell of which a sample is drawn
-const SLOPES = { none: null, relu: 0, leaky: 0.2 } as const;
+const SLOPES = { none: null, relu: 0, slight: 0.1, leaky: 0.2 } as const;
 type Activation = keyof typeof SLOPES;
+
+const KEPT = 60; // depths that are kept, so that an edit computes only what is behind it
 
 interface Depth {
   statistics: Statistics;
-  line: Statistics | null;
+  product: boolean; // the field is one axis of a plane
   field: Field;
+  root: Float64Array | null;
 }
 
 export function stacks(body: Element): void {
   const redraw = framed(draw);
   const axes = choice("Signal", [["2", "picture"], ["1", "sound, one axis"]], redraw);
-  const activation = choice("Between layers", [["none", "nothing"], ["relu", "ReLU"], ["leaky", "leaky ReLU, 0.2"]], redraw);
+  const activation = choice("Between layers", [["none", "nothing"], ["relu", "ReLU"], ["slight", "leaky ReLU, 0.1"], ["leaky", "leaky ReLU, 0.2"]], redraw);
   const list = h("ol", { class: "layers" });
   const remark = h("p", { class: "note" });
   const depths = h("div", { class: "depths" });
@@ -34,6 +37,8 @@ export function stacks(body: Element): void {
   const link = linked("stacks", restore);
   let blocks: Block[] = decode(PRESETS[1]!.code);
   let seed = 1;
+  let drawing = 0;
+  const known = new Map<string, Depth>();
 
   refill(
     body,
@@ -75,10 +80,14 @@ export function stacks(body: Element): void {
     const given = decode(query.get("l") ?? "");
     if (given.length) blocks = given;
     axes.select.value = String(whole(query, "axes", [1, 2, 2]));
-    activation.select.value = word<Activation>(query, "act", ["none", "relu", "leaky"], "none");
+    activation.select.value = word<Activation>(query, "act", ["none", "relu", "slight", "leaky"], "none");
     seed = whole(query, "draw", [1, 9999, 1]);
     remark.textContent = "";
     edit();
+  }
+
+  function unitName(): string {
+    return axes.select.value === "2" ? "px" : "samples";
   }
 
   function add(): void {
@@ -140,14 +149,23 @@ export function stacks(body: Element): void {
   function compute(plane: boolean, slope: number | null): Depth[] | null {
     const cells = slope === null ? CELLS.linear : plane ? CELLS.plane : CELLS.line;
     if (enlargement(blocks) > cells) return null;
+    if (known.size > KEPT) known.clear();
     // without activations a plane is one axis times itself
     let field = colour(plane && slope !== null ? 2 : 1);
     const layers = blocks.map(layerOf);
     return layers.map((layer, index) => {
-      if (slope !== null && index > 0 && isRandom(layers[index - 1]!)) field = leaky(field, slope);
-      field = apply(layer, field);
-      const own = statistics(field);
-      return plane && slope === null && own.cell <= 64 ? { statistics: squared(own), line: own, field } : { statistics: own, line: null, field };
+      const key = `${plane} ${slope} ${encode(blocks.slice(0, index + 1))}`;
+      let depth = known.get(key);
+      if (!depth) {
+        if (slope !== null && index > 0 && isRandom(layers[index - 1]!)) field = leaky(field, slope);
+        const made = apply(layer, field);
+        const own = statistics(made);
+        const product = plane && slope === null && own.cell <= 64;
+        depth = { statistics: product ? squared(own) : own, product, field: made, root: null };
+        known.set(key, depth);
+      }
+      field = depth.field;
+      return depth;
     });
   }
 
@@ -171,7 +189,7 @@ export function stacks(body: Element): void {
     refill(
       result,
       facts([
-        ["Period at the output", show(Math.max(1, ...[...shares].filter(([, power]) => power > 1e-12).map(([period]) => period))), "px; 1 is constant", end.acFraction > 0 ? "bad" : "good"],
+        ["Period at the output", show(Math.max(1, ...[...shares].filter(([, power]) => power > 1e-12).map(([period]) => period))), `${unitName()}; 1 is constant`, end.acFraction > 0 ? "bad" : "good"],
         ["Unevenness", end.unevenness === Infinity ? "holes" : show(end.unevenness), "largest : smallest variance", end.unevenness === 1 ? "good" : "bad"],
         ["Pattern before training", percent(end.acFraction), "of the output's expected power is not the constant", end.acFraction > 0 ? "bad" : "good"],
       ]),
@@ -194,7 +212,7 @@ export function stacks(body: Element): void {
           { class: "depth" },
           canvas,
           h("b", {}, `${index + 1}  ${nameOf(blocks[index]!)}`),
-          h("span", {}, `cell ${now.cell} px`),
+          h("span", {}, `cell ${now.cell} ${unitName()}`),
           h("span", {}, now.unevenness === Infinity ? "holes" : `unevenness ${show(now.unevenness)}`),
           h("span", {}, `pattern ${percent(now.acFraction)}`),
         );
@@ -202,19 +220,30 @@ export function stacks(body: Element): void {
     );
   }
 
+  /** One depth per frame: numbers do not wait for pictures. */
   function samples(found: readonly Depth[]): void {
-    refill(
-      draws,
-      ...found.map(({ field, line, statistics: now }, index) => {
-        const canvas = h("canvas", { role: "img", "aria-label": `One draw after layer ${index + 1}` });
-        const positions = line ? field.cell : field.cell ** field.axes;
-        if (positions > DRAWN) return h("div", { class: "depth" }, h("span", {}, `${index + 1}: cell of ${now.cell} px, too large to draw from here`));
-        const values = sample(field, line !== null, seed);
-        const top = Math.max(1e-9, ...values.map(Math.abs));
-        tile(canvas, now.axes === 1 ? 1 : now.cell, now.cell, repeats(now.cell), (y, x) => values[y * now.cell + x]! / top);
-        return h("div", { class: "depth" }, canvas, h("span", {}, `after layer ${index + 1}`));
-      }),
-    );
+    cancelAnimationFrame(drawing);
+    const canvases = found.map((_, index) => h("canvas", { role: "img", "aria-label": `One draw after layer ${index + 1}` }));
+    refill(draws, ...canvases.map((canvas, index) => h("div", { class: "depth" }, canvas, h("span", {}, `after layer ${index + 1}`))));
+    const next = (index: number): void => {
+      if (index === found.length) return;
+      one(found[index]!, canvases[index]!);
+      drawing = requestAnimationFrame(() => next(index + 1));
+    };
+    drawing = requestAnimationFrame(() => next(0));
+  }
+
+  function one(depth: Depth, canvas: HTMLCanvasElement): void {
+    const { field, product, statistics: now } = depth;
+    const size = product ? field.cell : field.cell ** field.axes;
+    if (size > DRAWN) {
+      canvas.replaceWith(h("span", {}, `A cell of ${now.cell} ${unitName()} is too large to draw from here,`));
+      return;
+    }
+    depth.root ??= root(field.second, size);
+    const values = sample(depth.root, size, product, seed);
+    const top = Math.max(1e-9, ...values.map(Math.abs));
+    tile(canvas, now.axes === 1 ? 1 : now.cell, now.cell, repeats(now.cell), (y, x) => values[y * now.cell + x]! / top);
   }
 
   function owners(end: Statistics, shares: Map<number, number>): void {
@@ -229,7 +258,7 @@ export function stacks(body: Element): void {
       return h(
         "tr",
         {},
-        h("td", {}, `${show(period)} px`),
+        h("td", {}, `${show(period)} ${unitName()}`),
         h("td", { class: "wide" }, chip, `layer ${owner + 1}, ${nameOf(blocks[owner]!)}`),
         h("td", {}, power < 1e-12 ? "none" : percent(power)),
         h("td", { class: "wide" }, power < 1e-12 ? null : bar),
@@ -268,7 +297,7 @@ export function stacks(body: Element): void {
       if (now[f]! < 1e-9) continue;
       marks.push(
         s("line", { x1: place, x2: place, y1: floor, y2: level(now[f]!), stroke, "stroke-width": Math.max(1.5, Math.min(5, 130 / end.cell)) }),
-        s("circle", { cx: place, cy: level(now[f]!), r: end.cell > 64 ? 2 : 4, fill: stroke }, s("title", {}, f === 0 ? `the constant: ${percent(now[0]!)}` : `period ${period} px: ${show(10 * Math.log10(now[f]!))} dB`)),
+        s("circle", { cx: place, cy: level(now[f]!), r: end.cell > 64 ? 2 : 4, fill: stroke }, s("title", {}, f === 0 ? `the constant: ${percent(now[0]!)}` : `period ${period} ${unitName()}: ${show(10 * Math.log10(now[f]!))} dB`)),
       );
     }
     const text = (px: number, py: number, words: string, anchor = "middle"): SVGTextElement => s("text", { x: px, y: py, "text-anchor": anchor, "font-size": 11, class: "soft" }, words);
@@ -279,7 +308,7 @@ export function stacks(body: Element): void {
         { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Expected power of every line along one axis, in dB of the whole power; the table above has the shares" },
         ...[0, -20, -40].flatMap((db) => [s("line", { x1: left, x2: width - 10, y1: y(db), y2: y(db), stroke: "var(--rule)" }), text(left - 6, y(db) + 4, `${show(db)} dB`, "end")]),
         ...["constant", "1/8", "1/4", "3/8", "1/2"].map((words, eighth) => text(x(eighth / 8), floor + 16, words, eighth ? "middle" : "start")),
-        text(width - 12, floor + 34, "cycles per px, along one axis", "end"),
+        text(width - 12, floor + 34, axes.select.value === "2" ? "cycles per px, along one axis" : "cycles per sample", "end"),
         ...marks,
       ),
     );
@@ -328,9 +357,7 @@ function normals(seed: number): () => number {
 }
 
 /** One Gaussian field with the covariance of a depth: what one channel of a wide untrained network gives. */
-function sample(field: Field, product: boolean, seed: number): number[] {
-  const size = product ? field.cell : field.cell ** field.axes;
-  const lower = root(field.second, size);
+function sample(lower: Float64Array, size: number, product: boolean, seed: number): number[] {
   const next = normals(seed);
   const times = (vector: readonly number[]): number[] =>
     Array.from({ length: size }, (_, n) => {

@@ -2,7 +2,7 @@
  * What an untrained network does to a constant, in closed form: independent zero-mean weights, zero biases, wide layers.
  *
  * `second[n, m] = E[x[n] x[m]]` between the positions of one period cell. Every layer acts on one axis after the other, so
- * a layer is one list of moves per axis: entry (i, j) of a row is added to entry (n, m) with a weight.
+ * a layer is a list of steps per axis: entry (i, j) is added to entry (n, m) with a weight.
  */
 import { linePeriod } from "./support";
 import { mod, ratio } from "./overlap";
@@ -24,12 +24,8 @@ export type Layer =
 /** Whether a layer has independent random weights of its own. */
 export const isRandom = (layer: Layer): boolean => layer.kind !== "resize" && !(layer.kind === "conv" && layer.equal);
 
-interface Moves {
-  size: number;
-  from: Int32Array; // i * cell + j
-  to: Int32Array; // n * size + m
-  weight: Float64Array;
-}
+/** One step of a layer along one axis: entry (i, j) is added to entry (n, m), times a weight. */
+type Visit = (i: number, j: number, n: number, m: number, weight: number) => void;
 
 /** A constant of random colour. */
 export const colour = (axes: 1 | 2): Field => ({ axes, cell: 1, second: new Float64Array([1]) });
@@ -40,110 +36,85 @@ export function growth(layer: Layer): number {
   return layer.kind === "conv" ? 1 : layer.stride;
 }
 
-function collect(cell: number, size: number, entries: readonly (readonly number[])[]): Moves {
-  const moves: Moves = {
-    size,
-    from: new Int32Array(entries.length),
-    to: new Int32Array(entries.length),
-    weight: new Float64Array(entries.length),
-  };
-  entries.forEach(([i, j, n, m, w], e) => {
-    moves.from[e] = i! * cell + j!;
-    moves.to[e] = n! * size + m!;
-    moves.weight[e] = w!;
-  });
-  return moves;
-}
-
 /** Independent weights: equal taps only, so that different phases become independent. */
-function spread(cell: number, kernel: number, stride: number, padding: number, dilation: number): Moves {
+function spread(cell: number, kernel: number, stride: number, padding: number, dilation: number, visit: Visit): void {
   const size = cell * stride;
-  const entries: number[][] = [];
-  for (let i = 0; i < cell; i++) {
-    for (let j = 0; j < cell; j++) {
-      for (let t = 0; t < kernel; t++) {
-        const place = dilation * t - padding;
-        entries.push([i, j, mod(stride * i + place, size), mod(stride * j + place, size), 1 / kernel]);
-      }
+  for (let t = 0; t < kernel; t++) {
+    const place = mod(dilation * t - padding, size);
+    for (let i = 0; i < cell; i++) {
+      const n = (stride * i + place) % size;
+      for (let j = 0; j < cell; j++) visit(i, j, n, (stride * j + place) % size, 1 / kernel);
     }
   }
-  return collect(cell, size, entries);
 }
 
 /** A fixed filter: `rows[n]` lists the (input, weight) pairs of output n. */
-function fixed(cell: number, rows: readonly Taps[]): Moves {
-  const entries: number[][] = [];
-  rows.forEach((first, n) =>
-    rows.forEach((later, m) => {
-      for (const [i, v] of first) for (const [j, w] of later) entries.push([mod(i, cell), mod(j, cell), n, m, v * w]);
+function fixed(cell: number, rows: readonly Taps[], visit: Visit): void {
+  const inside = rows.map((taps) => taps.map(([offset, weight]) => [mod(offset, cell), weight] as const));
+  inside.forEach((first, n) =>
+    inside.forEach((later, m) => {
+      for (const [i, v] of first) for (const [j, w] of later) visit(i, j, n, m, v * w);
     }),
   );
-  return collect(cell, rows.length, entries);
 }
 
-function movesOf(layer: Layer, cell: number): Moves {
+/** Every step of a layer along one axis of a cell. */
+function steps(layer: Layer, cell: number, visit: Visit): void {
   switch (layer.kind) {
     case "transposed":
-      return spread(cell, layer.kernel, layer.stride, layer.padding, layer.dilation);
-    case "subpixel": // a convolution, then one channel per phase
-      return spread(cell, layer.stride, layer.stride, 0, 1);
+      return spread(cell, layer.kernel, layer.stride, layer.padding, layer.dilation, visit);
+    case "subpixel": // behind its convolution: one channel per phase
+      return spread(cell, layer.stride, layer.stride, 0, 1, visit);
     case "resize": {
       const scale = layer.taps.length;
-      const rows = Array.from({ length: scale * cell }, (_, n) =>
-        layer.taps[n % scale]!.map(([offset, w]) => [Math.floor(n / scale) + offset, w] as const),
-      );
-      return fixed(cell, rows);
+      const row = (n: number): Taps => layer.taps[n % scale]!.map(([offset, w]) => [Math.floor(n / scale) + offset, w] as const);
+      return fixed(cell, Array.from({ length: scale * cell }, (_, n) => row(n)), visit);
     }
     case "conv": {
-      const offsets = Array.from({ length: layer.kernel }, (_, t) => layer.dilation * t - layer.padding);
+      const offsets = Array.from({ length: layer.kernel }, (_, t) => mod(layer.dilation * t - layer.padding, cell));
       if (layer.equal) {
-        return fixed(
-          cell,
-          Array.from({ length: cell }, (_, n) => offsets.map((o) => [n + o, 1 / layer.kernel] as const)),
-        );
+        const row = (n: number): Taps => offsets.map((o) => [n + o, 1 / layer.kernel] as const);
+        return fixed(cell, Array.from({ length: cell }, (_, n) => row(n)), visit);
       }
-      const entries: number[][] = [];
-      for (let n = 0; n < cell; n++) {
-        for (let m = 0; m < cell; m++) {
-          for (const o of offsets) entries.push([mod(n + o, cell), mod(m + o, cell), n, m, 1 / layer.kernel]);
+      for (const o of offsets) {
+        for (let n = 0; n < cell; n++) {
+          const i = (n + o) % cell;
+          for (let m = 0; m < cell; m++) visit(i, (m + o) % cell, n, m, 1 / layer.kernel);
         }
       }
-      return collect(cell, cell, entries);
     }
   }
 }
 
-/** One axis after the other: strides of the two indices of that axis, and of the other two. */
-function move(field: Field, moves: Moves): Field {
-  const { axes, cell } = field;
-  const { size } = moves;
+/** One axis after the other. */
+function move(field: Field, layer: Layer): Field {
+  const { axes, cell, second: given } = field;
+  const size = cell * growth(layer);
   if (axes === 1) {
     const second = new Float64Array(size * size);
-    for (let e = 0; e < moves.from.length; e++) second[moves.to[e]!]! += moves.weight[e]! * field.second[moves.from[e]!]!;
+    steps(layer, cell, (i, j, n, m, weight) => {
+      second[n * size + m]! += weight * given[i * cell + j]!;
+    });
     return { axes, cell: size, second };
   }
   // axis 0: [i, y, j, x] -> [n, y, m, x]
   const half = new Float64Array(size * cell * size * cell);
-  for (let e = 0; e < moves.from.length; e++) {
-    const [i, j] = [Math.floor(moves.from[e]! / cell), moves.from[e]! % cell];
-    const [n, m] = [Math.floor(moves.to[e]! / size), moves.to[e]! % size];
+  steps(layer, cell, (i, j, n, m, weight) => {
     for (let y = 0; y < cell; y++) {
       const source = ((i * cell + y) * cell + j) * cell;
       const target = ((n * cell + y) * size + m) * cell;
-      for (let x = 0; x < cell; x++) half[target + x]! += moves.weight[e]! * field.second[source + x]!;
+      for (let x = 0; x < cell; x++) half[target + x]! += weight * given[source + x]!;
     }
-  }
+  });
   // axis 1: [a, i, b, j] -> [a, n, b, m]
   const second = new Float64Array(size ** 4);
-  for (let e = 0; e < moves.from.length; e++) {
-    const [i, j] = [Math.floor(moves.from[e]! / cell), moves.from[e]! % cell];
-    const [n, m] = [Math.floor(moves.to[e]! / size), moves.to[e]! % size];
+  steps(layer, cell, (i, j, n, m, weight) => {
     for (let a = 0; a < size; a++) {
       const source = (a * cell + i) * size * cell + j;
       const target = (a * size + n) * size * size + m;
-      for (let b = 0; b < size; b++) second[target + b * size]! += moves.weight[e]! * half[source + b * cell]!;
+      for (let b = 0; b < size; b++) second[target + b * size]! += weight * half[source + b * cell]!;
     }
-  }
+  });
   return { axes, cell: size, second };
 }
 
@@ -151,9 +122,9 @@ function move(field: Field, moves: Moves): Field {
 export function apply(layer: Layer, field: Field): Field {
   let moved = field;
   if (layer.kind === "subpixel") {
-    moved = move(moved, movesOf({ kind: "conv", kernel: layer.kernel, padding: 0, dilation: 1, equal: false }, field.cell));
+    moved = move(moved, { kind: "conv", kernel: layer.kernel, padding: 0, dilation: 1, equal: false });
   }
-  moved = move(moved, movesOf(layer, field.cell));
+  moved = move(moved, layer);
   if (!isRandom(layer)) return moved;
   const values = diagonal(moved);
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
@@ -167,12 +138,13 @@ export function leaky(field: Field, slope: number): Field {
   const second = new Float64Array(field.second.length);
   const bend = (1 - slope) ** 2 / (2 * Math.PI);
   for (let n = 0; n < size; n++) {
-    for (let m = 0; m < size; m++) {
+    for (let m = 0; m <= n; m++) {
       const scale = deviation[n]! * deviation[m]!;
       const covariance = field.second[n * size + m]!;
       const cosine = scale > 0 ? Math.max(-1, Math.min(1, covariance / scale)) : 0;
       const sine = Math.sqrt(1 - cosine * cosine);
-      second[n * size + m] = bend * scale * (sine + (Math.PI - Math.acos(cosine)) * cosine) + slope * scale * cosine;
+      const moment = bend * scale * (sine + (Math.PI - Math.acos(cosine)) * cosine) + slope * scale * cosine;
+      second[n * size + m] = second[m * size + n] = moment;
     }
   }
   return { ...field, second };
@@ -197,19 +169,19 @@ export interface Statistics {
 function spectrum(field: Field): Float64Array {
   const { axes, cell } = field;
   const size = cell ** axes;
+  const rows = size / cell;
   const lags = new Float64Array(size);
-  for (let n = 0; n < size; n++) {
-    for (let m = 0; m < size; m++) {
-      const lag =
-        axes === 1
-          ? mod(n - m, cell)
-          : mod(Math.floor(n / cell) - Math.floor(m / cell), cell) * cell + mod((n % cell) - (m % cell), cell);
-      lags[lag]! += field.second[n * size + m]!;
+  for (let y = 0; y < rows; y++) {
+    for (let v = 0; v < rows; v++) {
+      const down = mod(y - v, rows) * cell;
+      for (let x = 0; x < cell; x++) {
+        const from = ((y * cell + x) * rows + v) * cell;
+        for (let u = 0; u < cell; u++) lags[down + (x >= u ? x - u : x - u + cell)]! += field.second[from + u]!;
+      }
     }
   }
   const cosine = Float64Array.from({ length: cell }, (_, a) => Math.cos((2 * Math.PI * a) / cell));
   const sine = Float64Array.from({ length: cell }, (_, a) => Math.sin((2 * Math.PI * a) / cell));
-  const rows = size / cell;
   const re = new Float64Array(size);
   const im = new Float64Array(size);
   for (let y = 0; y < rows; y++) {
