@@ -84,6 +84,21 @@ def test_known_values():
     assert statistics.slope([0, 1, 2], [1, 3, 5], "x").value == pytest.approx(2)
 
 
+def test_geometric_mean_covers_and_is_symmetric():
+    assert LOW < coverage(lambda r: statistics.geometric(r.lognormal(1, 0.5, 4), "ratio"), math.e) < HIGH
+    effect = statistics.geometric([4, 0.25], "ratio")
+    assert (effect.value, effect.unit, effect.count) == (pytest.approx(1), "ratio", 2)
+    assert effect.low * effect.high == pytest.approx(1)
+    assert effect.method == "t interval over seeds, of logarithms"
+    turned = statistics.geometric([1 / 2, 1 / 3, 1 / 5], "ratio")
+    assert 1 / turned.high == pytest.approx(statistics.geometric([2, 3, 5], "ratio").low)
+
+
+def test_a_difference_of_logarithms_becomes_a_ratio():
+    effect = statistics.exponential(statistics.paired(np.log([8.0, 4.0]), np.log([2.0, 1.0]), "ratio"))
+    assert (effect.low, effect.value, effect.high) == pytest.approx((4, 4, 4))
+
+
 @pytest.mark.parametrize(
     "effect",
     [
@@ -109,6 +124,7 @@ def test_bootstrap_of_one_constant_sample():
         (lambda: statistics.mean([1.0], "dB"), "at least 2 values, not 1"),
         (lambda: statistics.mean([1.0, float("nan")], "dB"), "finite"),
         (lambda: statistics.paired([1, 2], [1, 2, 3], "dB"), "not 2 and 3"),
+        (lambda: statistics.geometric([1, 0], "ratio"), "above 0, not 0"),
         (lambda: statistics.slope([1, 2], [1, 2], "dB"), "at least 3"),
         (lambda: statistics.slope([1, 1, 1], [1, 2, 3], "dB"), "x are all"),
         (lambda: statistics.bootstrap([[]], np.mean, "dB", "seeds"), "at least 2 values, not 0"),

@@ -10,7 +10,7 @@ pytest.importorskip("lightning_fabric")
 
 from evenly.errors import EvenlyError, ParameterError, UsageError  # noqa: E402
 from evenly.reproduce.experiment import Context, Scale  # noqa: E402
-from evenly.reproduce.train import fabric, reproducible, train  # noqa: E402
+from evenly.reproduce.train import fabric, reproducible, set_cosine, train  # noqa: E402
 
 STEPS = 30
 
@@ -148,3 +148,12 @@ def test_trainings_of_a_cell_draw_other_batches(tmp_path):
 def test_devices_that_are_not_there(device):
     with pytest.raises(UsageError, match="--device"):
         fabric(device)
+
+
+def test_the_learning_rate_falls_along_half_a_cosine():
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 9.0)
+    rates = []
+    for number in range(5):
+        set_cosine(optimiser, 2.0, number, 4)
+        rates.append(optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([2, 1 + 0.5**0.5, 1, 1 - 0.5**0.5, 0])

@@ -17,7 +17,6 @@ from evenly.reproduce.adversarial_findings import (
     WHOLE,
     Attacks,
     ends,
-    from_logarithms,
 )
 from evenly.reproduce.gradient_maps import phase_picture
 from evenly.reproduce.result import Effect, Evidence, Picture, Plot, Row, Series, Table
@@ -107,7 +106,7 @@ def _bars(read: Attacks) -> Plot:
     names = list(read.by_network)
     series = []
     for words, attack in (("phases", "pgd"), ("random masks", "pgd-random")):
-        effects = [from_logarithms(statistics.mean(read.strongest(name, attack), "ratio")) for name in names]
+        effects = [statistics.exponential(statistics.mean(read.strongest(name, attack), "ratio")) for name in names]
         values, low, high = zip(*((e.value, e.low, e.high) for e in effects), strict=True)
         series.append(Series(words, tuple(map(label, names)), values, low, high))
     roots = []
@@ -189,7 +188,7 @@ def _ratios(read: Attacks) -> Table:
         cell = read.expected(name, PERIOD)
         row: list[str | float | int | None] = [label(name), math.sqrt(float(cell.max() / cell.min()))]
         row += [
-            _words(from_logarithms(statistics.mean(read.strongest(name, attack), "ratio")))
+            _words(statistics.exponential(statistics.mean(read.strongest(name, attack), "ratio")))
             for attack in (*attacks, "fgsm-whole", "fgsm-random")
         ]
         rows.append(tuple(row))
@@ -259,7 +258,7 @@ def _whole(read: Attacks, epsilon: float) -> Table:
             (
                 label(name),
                 _words(statistics.mean([100 * observed["accuracy"] for observed in read.last(name)], "%")),
-                _words(from_logarithms(statistics.mean(np.log(halves), "levels"))) if all(halves) else None,
+                _words(statistics.geometric(halves, "grey levels")) if all(halves) else None,
                 needed,
                 _words(_to_one(statistics.mean(read.foretold(name), "rank correlation"))) if uneven else None,
                 _words(statistics.mean(read.moves_with_network(name), "dB")),

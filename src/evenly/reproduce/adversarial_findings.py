@@ -24,7 +24,6 @@ __all__ = [
     "Attacks",
     "ends",
     "findings",
-    "from_logarithms",
     "network_share_db",
     "strongest",
 ]
@@ -117,12 +116,6 @@ def network_share_db(rolled: NDArray[Any]) -> float:
     return 10 * math.log10(variances[0] / variances[1])
 
 
-def from_logarithms(effect: Effect) -> Effect:
-    """An effect on logarithms as the ratio it stands for."""
-    low, value, high = (math.exp(number) for number in (effect.low, effect.value, effect.high))
-    return Effect(value, low, high, "ratio", effect.count, f"{effect.method}, of logarithms")
-
-
 class Attacks:
     """Outcomes by network, one for each seed, in the same order of seeds."""
 
@@ -164,7 +157,7 @@ class Attacks:
     def stronger(self, network: str) -> Effect:
         """Gain of projected gradient descent on the strongest phase over the weakest, over the same of random masks."""
         logs = [self.strongest(network, attack) for attack in ("pgd", "pgd-random")]
-        return from_logarithms(statistics.paired(logs[0], logs[1], "ratio"))
+        return statistics.exponential(statistics.paired(logs[0], logs[1], "ratio"))
 
     def by_phase(self, network: str, attack: str) -> Array:
         """Mean gain in nats by phase, mean over seeds."""
@@ -214,7 +207,7 @@ class Attacks:
             common = min(course[-1][0] for course in courses)
             logs.append([_at(common, course) for course in courses])
         both = np.array(logs)
-        return from_logarithms(statistics.paired(both[:, 0], both[:, 1], "ratio"))
+        return statistics.exponential(statistics.paired(both[:, 0], both[:, 1], "ratio"))
 
     def _unknown(self, network: str) -> Effect:
         epsilons = self.numbers(network, "epsilons")[0]
@@ -256,7 +249,9 @@ def _where(read: Attacks) -> list[Part]:
         Part(
             f"That ratio of the strongest over the weakest phase is at least {HALF_MORE:g} times as large in the "
             f"{NETWORKS['strided']} network as in the {NETWORKS[even]} one, whose expected gradient is even.",
-            from_logarithms(statistics.paired(read.strongest("strided", "pgd"), read.strongest(even, "pgd"), "ratio")),
+            statistics.exponential(
+                statistics.paired(read.strongest("strided", "pgd"), read.strongest(even, "pgd"), "ratio")
+            ),
             at_least=HALF_MORE,
         )
         for even in EVEN

@@ -7,7 +7,6 @@ of the same stride reads one pixel of four, as in ResNet; the other three get no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from evenly.reproduce.attacks import pgd
 from evenly.reproduce.classifiers import classifier
-from evenly.reproduce.train import Course, train
+from evenly.reproduce.train import Course, set_cosine, train
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -122,8 +121,7 @@ def train_against_attacks(
 
     def step(number: int, generator: Generator) -> Mapping[str, float]:
         pictures, labels = fabric.to_device(data.labelled(batch, size, generator))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * (1 + math.cos(math.pi * number / steps)) / 2
+        set_cosine(optimizer, learning_rate, number, steps)
         network.eval()  # the attack must not move the running averages of batch normalisation
         attacked = pgd(module, pictures, labels, epsilon, attack_steps)
         network.train()

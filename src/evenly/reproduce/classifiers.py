@@ -8,7 +8,6 @@ Published networks themselves, where their weights are on disk: :mod:`evenly.rep
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from evenly.errors import ParameterError
 from evenly.nn import AntialiasedConv2d
-from evenly.reproduce.train import Course, train
+from evenly.reproduce.train import Course, set_cosine, train
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -258,8 +257,7 @@ def train_classifier(
 
     def step(number: int, generator: Generator) -> Mapping[str, float]:
         pictures, labels = fabric.to_device(data.labelled(batch, size, generator))
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * (1 + math.cos(math.pi * number / steps)) / 2
+        set_cosine(optimizer, learning_rate, number, steps)
         scores = network(pictures)
         loss = F.cross_entropy(scores, labels)
         optimizer.zero_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -88,13 +88,6 @@ class Dreams:
         return [float(found.max() / max(found.min(), 1e-9)) for found in self.phases(network, when)]
 
 
-def _geometric(values: Sequence[float], unit: str = "ratio") -> Effect:
-    """The geometric mean, with the t interval of the logarithms."""
-    effect = statistics.mean(np.log(values), unit)
-    ends = (math.exp(effect.value), math.exp(effect.low), math.exp(effect.high))
-    return Effect(*ends, unit, effect.count, "t interval of logarithms over seeds")
-
-
 def _gradient_of_convolution(read: Dreams) -> Finding:
     differences = [
         numbers[when]["difference"]
@@ -115,7 +108,7 @@ def _gradient_of_convolution(read: Dreams) -> Finding:
     even = Part(
         "Where evenly check predicts no pattern (anti-aliased convolutions, trained), the phase with the most squared "
         f"gradient has at most {FLAT:g} times as much as the one with the least.",
-        _geometric(read.uneven("anti-aliased", "trained")),
+        statistics.geometric(read.uneven("anti-aliased", "trained"), "ratio"),
         at_most=FLAT,
     )
     exact = Part(
@@ -286,8 +279,8 @@ def _tables(read: Dreams) -> list[Evidence]:
         (
             network,
             float(read.expected(network).max() / read.expected(network).min()),
-            value(_geometric(read.uneven(network, "untrained"))),
-            value(_geometric(read.uneven(network, "trained"))),
+            value(statistics.geometric(read.uneven(network, "untrained"), "ratio")),
+            value(statistics.geometric(read.uneven(network, "trained"), "ratio")),
             100 * float(np.mean([n["accuracy"] for n in read.by_network[network]])),
         )
         for network in NETWORKS

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -90,22 +89,12 @@ def label(network: str) -> str:
     return FAMILIES.get(network, network) + ("-shaped" if network in FAMILIES else "")
 
 
-def _geometric(values: Sequence[float]) -> Effect:
-    """The geometric mean of ratios, with the t interval of the logarithms."""
-    return _exponential(statistics.mean(np.log(values), "ratio"))
-
-
-def _exponential(effect: Effect) -> Effect:
-    low, value, high = (math.exp(number) for number in (effect.low, effect.value, effect.high))
-    return Effect(value, low, high, "ratio", effect.count, f"{effect.method}, of logarithms")
-
-
 def _many_times(read: Gradients) -> Finding:
     parts = tuple(
         Part(
             f"In the trained {label(network)} classifier, the pixel of each {NEIGHBOURS} x {NEIGHBOURS} with the most "
             f"squared gradient gets at least {MANY_TIMES:g} times that of the one with the least.",
-            _geometric(read.uneven(network, "trained", NEIGHBOURS)),
+            statistics.geometric(read.uneven(network, "trained", NEIGHBOURS), "ratio"),
             at_least=MANY_TIMES,
         )
         for network in (COMPARED[0], *FAMILIES)  # the article's own case, 3x3 of stride 2, and what became of it
@@ -147,7 +136,7 @@ def _issues_of_their_own(read: Gradients) -> Finding:
     backward = Part(
         "Among each 2 x 2 pixels, most over least squared gradient is at least "
         f"{DOUBLE:g} times as large in the trained strided network as in the anti-aliased one.",
-        _exponential(statistics.paired(ratios[0], ratios[1], "ratio")),
+        statistics.exponential(statistics.paired(ratios[0], ratios[1], "ratio")),
         at_least=DOUBLE,
     )
     return Finding("C25", (folding, moving, answers, backward))
@@ -208,7 +197,7 @@ def _bars(read: Gradients) -> Plot:
     ratios = [float(cell.max() / max(cell.min(), _NOTHING)) for cell in expected]
     series.append(Series("predicted by evenly check", tuple(map(label, names)), tuple(ratios)))
     for when in ("untrained", "trained"):
-        effects = [_geometric(read.uneven(name, when, NEIGHBOURS)) for name in names]
+        effects = [statistics.geometric(read.uneven(name, when, NEIGHBOURS), "ratio") for name in names]
         series.append(
             Series(
                 f"measured, {when}",
@@ -254,7 +243,7 @@ def _tables(read: Gradients) -> list[Evidence]:
         for period in PERIODS:
             cell = read.expected(name, period)
             measured = [
-                _words(_geometric(read.uneven(name, when, period)))
+                _words(statistics.geometric(read.uneven(name, when, period), "ratio"))
                 if len(numbers) > 1
                 else f"{read.uneven(name, when, period)[0]:.3g}"
                 if when in numbers[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from scipy import stats
 from evenly.errors import ParameterError
 from evenly.reproduce.result import Effect
 
-__all__ = ["bootstrap", "mean", "paired", "slope", "unpaired"]
+__all__ = ["bootstrap", "exponential", "geometric", "mean", "paired", "slope", "unpaired"]
 
 _RESAMPLES = 9999
 
@@ -33,6 +34,31 @@ def mean(values: ArrayLike, unit: str, over: str = "seeds") -> Effect:
     reach = float(stats.t.ppf(0.975, len(found) - 1) * error)
     centre = float(found.mean())
     return Effect(centre, centre - reach, centre + reach, unit, len(found), f"t interval over {over}")
+
+
+def geometric(values: ArrayLike, unit: str, over: str = "seeds") -> Effect:
+    """The geometric mean of independent positive values, with the t interval of their logarithms.
+
+    For ratios and other sizes: 4 and 1/4 have the mean 1.
+
+    Args:
+        values: ``(n,)``, at least two, above 0.
+        unit: Of the values.
+        over: What the values are, for the interval's name.
+
+    Raises:
+        ParameterError: If there are fewer than two, or one is not finite or not above 0.
+    """
+    found = _checked(values, 2)
+    if found.min() <= 0:
+        raise ParameterError(f"a geometric mean needs values above 0, not {found.min():g}")
+    return exponential(mean(np.log(found), unit, over))
+
+
+def exponential(effect: Effect) -> Effect:
+    """An effect on natural logarithms as what it stands for: a difference becomes a ratio."""
+    low, value, high = (math.exp(number) for number in (effect.low, effect.value, effect.high))
+    return Effect(value, low, high, effect.unit, effect.count, f"{effect.method}, of logarithms")
 
 
 def paired(first: ArrayLike, second: ArrayLike, unit: str, over: str = "seeds") -> Effect:

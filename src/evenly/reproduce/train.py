@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from evenly.reproduce.experiment import Context
 
-__all__ = ["Course", "fabric", "reproducible", "train"]
+__all__ = ["Course", "fabric", "reproducible", "set_cosine", "train"]
 
 _OWN = "course"
 """Where a checkpoint keeps everything but networks and optimisers."""
@@ -50,6 +50,15 @@ def fabric(device: str) -> Fabric:
         return Fabric(accelerator=kind, devices=[int(index)] if index else 1)
     except Exception as error:  # of several kinds, by accelerator
         raise UsageError(f"--device (={device}) cannot be used here: {error}; --device cpu always can") from error
+
+
+def set_cosine(optimizer: Optimizer, learning_rate: float, number: int, steps: int) -> None:
+    """Set the learning rate of step `number`: from `learning_rate` to 0 along half a cosine (Loshchilov, Hutter 2017).
+
+    It depends on the step alone, so a training that was resumed goes on where it was.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * (1 + math.cos(math.pi * number / steps)) / 2
 
 
 @contextmanager
