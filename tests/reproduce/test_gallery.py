@@ -119,6 +119,24 @@ def test_every_claim_comes_first_with_its_answer_in_words_and_sign(results):
     assert words.effect(effect) in table
 
 
+def test_every_experiment_can_be_jumped_to(results):
+    text = gallery(results)
+    jump = re.search(r'<nav class="jump".*?</nav>', text, re.DOTALL)[0]
+    assert re.findall(r'href="#([\w-]+)"', jump) == ["claims", "fake"]
+    assert text.index("</nav>") < text.index('class="claims"') < text.index('id="fake"')
+
+
+def test_a_row_of_pictures_opens_the_page(tmp_path, results):
+    assert 'class="opening"' not in gallery(results)  # the fake is none that makes pictures to look at
+    write_result(done(name="dream"), tmp_path)
+    text = gallery(read_results(tmp_path))
+    opening = text[text.index('class="opening"') : text.index("</header>")]
+    assert opening.count("<img") == len(
+        next(i for i in results.results["fake"].evidence if hasattr(i, "pictures")).pictures
+    )
+    assert '<a href="#dream">' in opening
+
+
 def test_pictures_keep_their_pixels(results):
     """Enlarged by whole factors only: any other would draw a pattern of its own."""
     images = Page(gallery(results)).all("img")
@@ -223,6 +241,89 @@ def test_plots_of_every_kind():
         "t", "net", "y", (Series("a", ("a long name of a network", "another long name"), (1.0, 2.0)),), "points"
     )
     assert "a long name of a network" in plot_svg(names, "names")
+
+
+def test_short_logarithmic_axes_have_numbers():
+    """Three at least, on whatever a logarithmic axis shows."""
+    for low, high in ((0.9, 1.1), (2.0, 8.0), (0.3, 40.0), (1e-6, 1.0)):
+        plot = Plot("t", "x", "y", (Series("a", (low, high), (low, high)),), "line", (), True, True)
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", plot_svg(plot, "k"))
+        shown = [float(text) for text in texts if text not in ("x", "y")]
+        assert len(shown) >= 6, (low, high, shown)
+        assert min(shown) <= (low * high) ** 0.5 <= max(shown)
+
+
+def test_long_labels_are_broken_and_long_legends_have_room():
+    words_ = " ".join(["a long label"] * 6)
+    texts = re.findall(
+        r"<text[^>]*>([^<]*)</text>", plot_svg(Plot("t", "x", words_, (Series("a", (0.0,), (1.0,)),)), "k")
+    )
+    assert max(map(len, texts)) <= 40
+    assert words_ in " ".join(texts)
+    import io
+
+    from PIL import Image
+
+    heights = []
+    for count in (2, 8):
+        series = tuple(
+            Series(f"series {n} with a name that is rather long", (0.0, 1.0), (0.0, n)) for n in range(count)
+        )
+        with Image.open(io.BytesIO(plot_png(Plot("t", "x", "y", series)))) as image:
+            heights.append(image.height)
+    assert heights[1] > heights[0] + 100
+
+
+def test_bars_on_a_logarithmic_axis_begin_at_one():
+    """Without length at 1: where it began at the axis' end, the same ratio would be long or short by the others."""
+
+    def lengths(y):
+        text = plot_svg(Plot("t", "x", "ratio", (Series("a", ("one", "two", "three"), y),), "bars", log_y=True), "k")
+        paths = re.findall(r'<path d="([^"]*)"[^>]*style="fill: var\(--plot-s0\)', text)
+        heights = []
+        for path in paths:
+            ends = [float(number) for number in re.findall(r"[ML] [\d.]+ ([\d.]+)", path)]
+            heights.append(max(ends) - min(ends))
+        return heights
+
+    one, two, four = lengths((1.0, 2.0, 4.0))
+    assert one == 0
+    assert four == pytest.approx(2 * two, rel=1e-3)
+
+
+def test_marks_do_not_overlap():
+    marks_ = ((0.1, "a word that is long"), (0.2, "another long word"), (0.3, "and a third one"), (0.9, "far"))
+    plot = Plot("t", "x", "y", (Series("a", (0.0, 1.0), (0.0, 1.0)),), "line", marks_)
+    text = plot_svg(plot, "k")
+    heights = [float(re.search(rf'y="([\d.]+)"[^>]*>{word}<', text)[1]) for _, word in marks_]
+    assert len(set(heights[:3])) >= 2
+    assert heights[0] == heights[3] != heights[1]
+
+
+@pytest.mark.parametrize(
+    ("effect", "text"),
+    [
+        (Effect(4, 2.5, 5.5, "ratio", 3, "m"), "a ratio of 4 (95 % interval 2.5 to 5.5, n = 3)"),
+        (Effect.exact(2e-7, "ratio"), "a ratio of 2e-7 (exact)"),
+        (Effect(0.7071, 0.6, 0.8, "correlation", 5, "m"), "a correlation of 0.71 (95 % interval 0.60 to 0.80, n = 5)"),
+        (Effect(100, 99.933, 100, "%", 5465, "m"), "100 % (95 % interval 99.933 to 100, n = 5,465)"),
+        (Effect(-0.001, -1, 1, "dB", 3, "m"), "0.0 dB (95 % interval -1 to 1, n = 3)"),
+        (Effect.exact(0, "dB"), "0 dB (exact)"),
+    ],
+)
+def test_how_effects_are_written(effect, text):
+    assert words.effect(effect) == text
+
+
+def test_how_bounds_and_ticks_are_written():
+    assert words.bound(Part("s", Effect.exact(2, "ratio"), 4.0)) == "at least 4"
+    assert words.bound(Part("s", Effect.exact(2, "dB"), at_most=1e-9)) == "at most 1e-9 dB"
+    assert [words.tick(n * 2e-6, 2e-6) for n in (0, 1, 3)] == ["0", "2e-6", "6e-6"]
+    assert [words.tick(n * 0.5, 0.5) for n in (-1, 0, 3)] == ["-0.5", "0", "1.5"]
+    assert words.tick(20000.0, 20000.0) == "20,000"
+    (mark,) = marks([part(99, 100, 90, "%")])
+    assert all(float(text) <= 100 for _, text in mark.ticks)
+    assert len(mark.ticks) >= 2
 
 
 def test_numbers_that_are_not_finite_leave_gaps():

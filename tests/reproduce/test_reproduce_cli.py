@@ -59,7 +59,10 @@ def test_a_run(capsys, common, tmp_path):
     lines = out.splitlines()
     assert [line.split()[0] for line in lines] == ["C13", "C14", "page:"]
     assert "C13  holds" in lines[0]
-    assert "C14  does not hold here  Two is at least 3: ratio 2 (exact), not met (fake)" in lines[1]
+    assert (
+        "C14  does not hold here  Two is at least 3: a ratio of 2 (exact), not met; 0 of 1 part met, 1 not met (fake)"
+        in lines[1]
+    )
     assert err.count(" done\n") == 4
     assert "fake: 4 of 4 cells, patterned/seed-1 done" in err
     for name in ("index.html", "reproduction.json", "results/fake.json"):
@@ -78,7 +81,7 @@ def test_markdown(capsys, common, tmp_path):
     code, out, _ = evenly_reproduce(capsys, "fake", *common, "--markdown", page)
     assert code == 0
     assert f"Markdown: {page}" in out
-    assert "| C13 | **holds** |" in page.read_text(encoding="utf-8")
+    assert "\nC13 **holds** (2 of 2 parts met). " in page.read_text(encoding="utf-8")
     assert (tmp_path / "page" / "fake.json").is_file()
 
 

@@ -1,4 +1,4 @@
-"""The Markdown page: a row for every claim, pictures pixel by pixel, and what was not run stays as it was."""
+"""The Markdown page: a line for every claim, pictures pixel by pixel, and what was not run stays as it was."""
 
 from __future__ import annotations
 
@@ -36,21 +36,26 @@ def page(tmp_path):
     return path
 
 
-def test_a_row_for_every_claim_begins_with_its_number(page):
+def test_a_line_for_every_claim_begins_with_its_number(page):
     text = page.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (C\d+) \| \*\*([a-z ]+)\*\* \|", text, re.MULTILINE)
-    assert [number for number, _ in rows] == list(CLAIMS)
-    answers = dict(rows)
+    lines = re.findall(r"^\n(C\d+) \*\*([a-z ]+)\*\*.*\n$", text, re.MULTILINE)  # empty lines before and after
+    assert [number for number, _ in lines] == list(CLAIMS)
+    answers = dict(lines)
     assert (answers["C13"], answers["C14"], answers["C1"]) == ("holds", "does not hold here", "not run")
     assert "25 claims: 1 holds, 1 does not hold here, 23 not run." in text
-    assert "Two is at least 3: ratio 2 (exact); not met" in text
+    assert (
+        "What it hangs on: Two is at least 3: **a ratio of 2 (exact)**; not met, bound at least 3. ([fake](#fake))"
+        in text
+    )
+    assert "C1 **not run**. Overlap" in text
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
 
 
 def test_what_it_says_of_an_experiment(page):
     text = page.read_text(encoding="utf-8")
-    for words in ("`evenly reproduce fake --scale smoke`", "2 seeds", "torch ", "12 s in all", "A line and noise.",
+    for words in ("`evenly reproduce fake --scale smoke`", "2 seeds", "torch ", "A line and noise.",
+                  "wall time: 12 s of all",
                   "| none | - |", "95 % interval", "at least 6 levels", "(reproduction/fake/sound-04-"):  # fmt: skip
         assert words in text, words
 
@@ -96,8 +101,32 @@ def test_what_was_not_run_stays(page, tmp_path):
     write_result(done(Conclusion((Finding("C13", (changed,)),), ()), "other"), tmp_path / "more")
     write_markdown(read_results(tmp_path / "more"), page)
     text = page.read_text(encoding="utf-8")
-    assert "| C13 | **partly** |" in text
+    assert "C13 **partly** (2 of 3 parts met, 1 not met). " in text
     assert "9 dB" not in text
+
+
+def test_it_says_what_would_decide_a_claim_and_what_is_refuted(tmp_path):
+    parts = (
+        Part("A is at least 3", Effect(2, 1, 4, "dB", 3, "m"), 3.0, decides="more seeds"),
+        Part("B is at least 3", Effect(2, 1, 4, "dB", 3, "m"), 3.0, decides="full scale; more seeds"),
+        Part("D is at least 3", Effect.exact(4, "dB"), 3.0),
+    )
+    refuted = tuple(Part(f"{name} is at least 3", Effect.exact(1, "dB"), 3.0) for name in "EF")
+    write_result(done(Conclusion((Finding("C13", parts), Finding("C14", parts + refuted)), ())), tmp_path / "results")
+    write_markdown(read_results(tmp_path / "results"), tmp_path / "page.md")
+    lines = (tmp_path / "page.md").read_text(encoding="utf-8").splitlines()
+    first, second = (next(line for line in lines if line.startswith(number)) for number in ("C13", "C14"))
+    assert first.startswith("C13 **partly** (1 of 3 parts met, 2 open). ")
+    assert first.endswith(
+        "What it hangs on: A is at least 3: **2 dB (95 % interval 1 to 4, n = 3)**; open, since the bound "
+        "(at least 3 dB) lies within the interval. What would decide the 2 open parts: more seeds, full scale. "
+        "([fake](#fake))"
+    )
+    assert second.startswith("C14 **partly** (1 of 5 parts met, 2 not met, 2 open). ")
+    assert (
+        "E is at least 3: **1 dB (exact)**; not met, bound at least 3 dB. Not met, either: F is at least 3: 1 dB."
+        in second
+    )
 
 
 def test_writing_it_again_changes_nothing(page, tmp_path):
@@ -129,8 +158,11 @@ def test_text_cannot_break_the_page(tmp_path):
     assert "\n# i" not in text
     assert "<h>" not in text
     assert "](g)" not in text.replace("\\](g)", "")
-    row = next(line for line in text.splitlines() if line.startswith("| C13 "))
-    assert len(re.findall(r"(?<!\\)\|", row)) == 6
+    row = next(line for line in text.splitlines() if line.startswith("| open "))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 7
+    line = next(line for line in text.splitlines() if line.startswith("C13 "))
+    assert not re.search(r"(?<!\\)[`_|]", line)
+    assert line.endswith(" # i. ([fake](#fake))")
 
 
 def test_what_stands_there_damaged_is_an_error(page, tmp_path):

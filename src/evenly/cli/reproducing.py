@@ -65,7 +65,9 @@ def _claim_line(found: Reproduction, number: str, view: View) -> str:
         return f"{head}  {claim.text}"
     name, part = claim.decisive
     others = "" if len(claim.experiments) == 1 else f" and {len(claim.experiments) - 1} more"
-    return f"{head}  {words.stated(part)}: {words.effect(part.effect)}, {part.state} ({name}{others})"
+    wishes = words.deciders(claim)
+    why = f"; {words.tally(claim)}" + (f"; {wishes}" if wishes else "")
+    return f"{head}  {words.stated(part)}: {words.effect(part.effect)}, {part.state}{why} ({name}{others})"
 
 
 def _coloured(answer: str, view: View) -> str:

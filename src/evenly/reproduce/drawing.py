@@ -6,7 +6,7 @@ import hashlib
 import io
 import re
 from contextlib import contextmanager
-from itertools import pairwise
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -36,6 +36,12 @@ _MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 _WIDTH, _HEIGHT = 6.2, 3.6  # inches of 72 units: text of 10 units is readable on a telephone, too
 _LONG_NAMES = 26
 """Characters of all names of bars together from which on bars lie."""
+_ACROSS, _UPWARD = 62, 36
+"""Characters of an axis' label in a line: what fits beside the axis, so that none is cut off."""
+_MARK_LETTER = 0.0135
+"""Width of a letter of a mark's word, as a share of the axis."""
+_LEGEND_NAME, _LEGEND_LINE = 38, 0.19
+"""Characters of a name up to which two stand in a line of a legend, and a line's height in inches."""
 
 
 def plot_svg(plot: Plot, key: str) -> str:
@@ -98,7 +104,9 @@ def _drawn(plot: Plot, colours: dict[str, str], *, legend: bool, salt: str) -> I
     with mpl.rc_context(style):
         lying = _lies(plot)
         height = max(_HEIGHT, 0.9 + 0.26 * _bars(plot)) if lying else _HEIGHT
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        columns = 2 if all(len(series.name) <= _LEGEND_NAME for series in plot.series) else 1
+        lines = -(-len(plot.series) // columns) if legend and len(plot.series) > 1 else 0
+        figure = Figure(figsize=(_WIDTH, height + _LEGEND_LINE * lines), layout="constrained")
         axes = figure.add_subplot()
         _axes(axes, plot, colours, lying=lying)
         if _names(plot) is None:
@@ -107,8 +115,10 @@ def _drawn(plot: Plot, colours: dict[str, str], *, legend: bool, salt: str) -> I
             _marks(axes, plot, colours)
         else:
             _categories(axes, plot, colours, lying=lying)
-        if legend and len(plot.series) > 1:
-            figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=9)
+        for axis in _logarithmic(plot, lying=lying):
+            _ticks(axes, axis)
+        if lines:
+            figure.legend(loc="outside lower left", ncols=columns, frameon=False, fontsize=9)
         yield figure
 
 
@@ -133,26 +143,41 @@ def _lies(plot: Plot) -> bool:
 
 
 def _axes(axes: Axes, plot: Plot, colours: dict[str, str], *, lying: bool) -> None:
-    if lying:
-        axes.set_xlabel(plot.y_label)
-        axes.set_ylabel(plot.x_label)
-    else:
-        axes.set_xlabel(plot.x_label)
-        axes.set_ylabel(plot.y_label)
-    if plot.log_x and _names(plot) is None:
-        _logarithmic(axes, "x")
-    if plot.log_y:
-        _logarithmic(axes, "x" if lying else "y")
+    across, upward = (plot.y_label, plot.x_label) if lying else (plot.x_label, plot.y_label)
+    axes.set_xlabel(_lines(across, _ACROSS - max(map(len, _names(plot) or [""])) if lying else _ACROSS))
+    axes.set_ylabel(_lines(upward, _UPWARD))
+    for axis in _logarithmic(plot, lying=lying):
+        axes.set(**{f"{axis}scale": "log"})
     axes.grid(axis="x" if lying else "y", color=colours["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _logarithmic(axes: Axes, axis: Literal["x", "y"]) -> None:
-    """Plain numbers at the ticks; matplotlib's own are formulas, which are not read here (names may hold a ``$``)."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+def _lines(text: str, width: int) -> str:
+    """Text in lines of about one length, none much longer than `width` characters."""
+    return fill(text, -(-len(text) // -(-len(text) // width)) + 4) if len(text) > width else text
 
-    axes.set(**{f"{axis}scale": "log"})
+
+def _logarithmic(plot: Plot, *, lying: bool) -> list[Literal["x", "y"]]:
+    """The axes that are."""
+    found: list[Literal["x", "y"]] = ["x"] if plot.log_x and _names(plot) is None else []
+    return [*found, "x" if lying else "y"] if plot.log_y else found
+
+
+def _ticks(axes: Axes, axis: Literal["x", "y"]) -> None:
+    """Ticks of a logarithmic axis, enough of them however short it is, with plain numbers.
+
+    Matplotlib's own numbers are formulas, which are not read here (names may hold a ``$``).
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
     ticks = axes.xaxis if axis == "x" else axes.yaxis
+    low, high = sorted(axes.get_xlim() if axis == "x" else axes.get_ylim())
+    decades = np.log10(high / low)
+    if decades < 0.7:
+        places = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        ticks.set_major_locator(FixedLocator([float(place) for place in places if low <= place <= high]))
+    elif decades < 2.5:
+        ticks.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ticks.set_minor_formatter(NullFormatter())
 
@@ -187,15 +212,19 @@ def _marks(axes: Axes, plot: Plot, colours: dict[str, str]) -> None:
     axes.set_xlim(low, high)
     marks = sorted((x, word) for x, word in plot.marks if low <= x <= high)
     places = [float(axes.transLimits.transform(axes.transScale.transform((x, 1)))[0]) for x, _ in marks]
-    level, levels = 0, []
-    for before, here in pairwise([-1.0, *places]):
-        level = (level + 1) % 3 if here - before < 0.14 else 0
-        levels.append(level)
-    for (x, word), place, level in zip(marks, places, levels, strict=True):
+    ends: list[float] = []  # of the words, by height
+    for (x, word), place in zip(marks, places, strict=True):
+        room = len(word) * _MARK_LETTER
+        side: Literal["right", "left", "center"] = (
+            "right" if place + room / 2 > 1 else "left" if place < room / 2 else "center"
+        )
+        begin = place - {"right": room, "left": 0, "center": room / 2}[side]
+        level = next((level for level, end in enumerate(ends) if end < begin), len(ends))
+        ends[level : level + 1] = [begin + room + _MARK_LETTER]
         axes.axvline(x, color=colours["muted"], linestyle=":", linewidth=1)
         axes.annotate(
             word, (x, 1), xycoords=("data", "axes fraction"), xytext=(0, 3 + 11 * level), textcoords="offset points",
-            ha="right" if place > 0.9 else "left" if place < 0.05 else "center", fontsize=8.5, color=colours["muted"],
+            ha=side, fontsize=8.5, color=colours["muted"],
         )  # fmt: skip
 
 
@@ -211,8 +240,10 @@ def _categories(axes: Axes, plot: Plot, colours: dict[str, str], *, lying: bool)
         if plot.kind == "bars":
             place += (number - (count - 1) / 2) * width
             error = {"ecolor": colours["text"], "error_kw": {"elinewidth": 1.1, "capsize": 2.5}}
+            # A logarithmic axis has no 0; a ratio of 1 is what bars can begin at there.
+            base, length = (1.0, y - 1) if plot.log_y else (0.0, y)
             draw = axes.barh if lying else axes.bar
-            draw(place, y, width * 0.9, color=colour, label=series.name,
+            draw(place, length, width * 0.9, base, color=colour, label=series.name,
                  **({f"{'x' if lying else 'y'}err": reach} | error if reach is not None else {}))  # fmt: skip
             continue
         place += (number - (count - 1) / 2) * min(0.16, width)

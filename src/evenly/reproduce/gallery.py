@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.resources import files
 from itertools import groupby
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Mark", "gallery", "marks", "write_gallery"]
 
-_SHOWN_WIDTH = 256
-"""CSS pixels that small pictures are enlarged to at most, by a whole factor: any other makes patterns of its own."""
+_SHOWN_WIDTH, _LEAST_WIDTH = 256, 160
+"""CSS pixels that small pictures are enlarged to at most, and reach where they can, by a whole factor: any other makes
+patterns of its own."""
+_STRIKING, _FIRST = ("dream", "style", "gan", "gradient"), 4
+"""Experiments whose first row of pictures may open the page, and how many of its pictures do."""
 _LINE_WIDTH, _GAP = 1140, 18
 """CSS pixels of a line of pictures, and between two of them."""
 _SHARED = 8
@@ -95,9 +98,10 @@ def _mark(part: Part, begin: float, end: float) -> Mark:
     met = (limit, 100 - limit) if part.at_least is not None else (0.0, limit)
     step = _step((end - begin) / 5)
     ticks = [n * step for n in range(math.ceil(begin / step), math.floor(end / step) + 1)]
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    shown = [(place(t), words.amount(t, "", decimals)) for t in ticks if 4 <= place(t) <= 96]
     effect = part.effect
+    if effect.unit == "%" and all(0 <= number <= 100 for number in (effect.low, effect.high, _bound(part))):
+        ticks = [t for t in ticks if 0 <= t <= 100]  # a share: there is nothing beyond
+    shown = [(place(t), words.tick(t, step)) for t in ticks if 4 <= place(t) <= 96]
     return Mark(place(effect.low), place(effect.value), place(effect.high), limit, met, tuple(shown))
 
 
@@ -139,7 +143,19 @@ def gallery(found: Reproduction) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(words, name) for name in ("bound", "duration", "effect", "interval", "seeds", "stated", "value")
+        name: getattr(words, name)
+        for name in (
+            "bound",
+            "deciders",
+            "duration",
+            "effect",
+            "interval",
+            "judged",
+            "seeds",
+            "stated",
+            "tally",
+            "value",
+        )
     }
     claims = list(found.claims.values())
     page = files("evenly.reproduce") / "page"
@@ -150,6 +166,7 @@ def gallery(found: Reproduction) -> str:
         claims=claims,
         texts=CLAIMS,
         counted=words.counted(claims),
+        opening=_opening(found),
         results=list(found.results.values()),
         missing=[name for name in EXPERIMENTS if name not in found.results],
         blocks=_blocks,
@@ -175,9 +192,20 @@ def _kind(item: Exhibit) -> str:
 
 
 def _enlarged(row: RowFiles) -> int:
-    """Whole factor by which the pictures of a row are shown: of one line, if they are not too many for that."""
-    room = max(_SHOWN_WIDTH // 2, min(_SHOWN_WIDTH, _LINE_WIDTH // max(1, len(row.pictures)) - _GAP))
-    return max(1, room // max([1, *(max(picture.width, picture.height) for picture in row.pictures)]))
+    """Whole factor by which the pictures of a row are shown: of one line, if they are not too small for that."""
+    side = max([1, *(max(picture.width, picture.height) for picture in row.pictures)])
+    line = min(_SHOWN_WIDTH, _LINE_WIDTH // max(1, len(row.pictures)) - _GAP) // side
+    return max(1, line, min(_SHOWN_WIDTH // side, -(-_LEAST_WIDTH // side)))
+
+
+def _opening(found: Reproduction) -> tuple[str, RowFiles] | None:
+    """The row of pictures at the top of the page, and the experiment it is of."""
+    for name in _STRIKING:
+        result = found.results.get(name)
+        for item in () if result is None else result.evidence:
+            if isinstance(item, RowFiles):
+                return name, replace(item, pictures=item.pictures[:_FIRST])
+    return None
 
 
 def _uri(folder: Path, file: str) -> str:

@@ -23,14 +23,14 @@ from evenly.reproduce.written import put_file
 
 if TYPE_CHECKING:
     from evenly.reproduce.result import Finding
-    from evenly.reproduce.stored import Exhibit, Written
+    from evenly.reproduce.stored import Claim, Exhibit, Written
 
 __all__ = ["write_markdown"]
 
 _WIDTH, _GAP, _LINE = 800, 8, 4
 """Of sheets: pixels that are shown unscaled on common pages, pixels between pictures, pictures side by side."""
-_PICTURE = 256
-"""Pixels that small pictures are enlarged to at most, by a whole factor."""
+_PICTURE, _LEAST = 256, 160
+"""Pixels that small pictures are enlarged to at most, and reach where they can, by a whole factor."""
 
 
 def write_markdown(found: Reproduction, path: Path) -> None:
@@ -115,19 +115,30 @@ def _head(found: Reproduction) -> Iterator[str]:
     yield ""
     yield f"{len(claims)} claims: {counts}."
     yield ""
-    rows = []
     for claim in claims:
-        why = "-"
-        if claim.decisive is not None:
-            part = claim.decisive[1]
-            why = f"{_safe(words.stated(part))}: {words.effect(part.effect)}; {part.state}"
-        names = ", ".join(f"[{name}](#{name})" for name in claim.experiments) or "-"
-        rows.append([claim.number, f"**{claim.answer or 'not run'}**", _safe(claim.text), why, names])
-    yield from _table(["no.", "verdict", "claim", "what it hangs on", "experiment"], rows)
+        yield _line(claim)
+        yield ""
     missing = [f"`{name}`" for name in EXPERIMENTS if name not in found.results]
     if missing:
         yield f"Not run: {', '.join(missing)}."
         yield ""
+
+
+def _line(claim: Claim) -> str:
+    """All about a claim in a line that begins with its number."""
+    if claim.decisive is None:
+        return f"{claim.number} **not run**. {_safe(claim.text)}"
+    _, part = claim.decisive
+    text = [
+        f"{claim.number} **{claim.answer}** ({words.tally(claim)}). {_safe(claim.text)}",
+        f"What it hangs on: {_safe(words.stated(part))}: **{words.effect(part.effect)}**; {words.judged(part)}.",
+    ]
+    if others := words.refuted_too(claim):
+        text.append(f"Not met, either: {_safe('; '.join(others))}.")
+    if wishes := words.deciders(claim):
+        text.append(f"{_safe(wishes[0].upper() + wishes[1:])}.")
+    names = ", ".join(f"[{name}](#{name})" for name in claim.experiments)
+    return f"{' '.join(text)} ({names})"
 
 
 def _experiment(result: Written) -> Iterator[str]:
@@ -140,8 +151,9 @@ def _experiment(result: Written) -> Iterator[str]:
     machine = f"{result.device}, {result.machine['platform']}, {result.machine['cpus']} CPUs"
     yield from (
         f"- data: {_safe(result.data['description'])}",
-        f"- work: {result.cells} cells, {words.seeds(result.seeds)}, {words.duration(result.seconds)} in all, the "
-        f"longest cell {words.duration(result.longest)} ({_safe(machine)})",
+        f"- work: {result.cells} cells, {words.seeds(result.seeds)} ({_safe(machine)})",
+        f"- wall time: {words.duration(result.seconds)} of all cells together, {words.duration(result.longest)} of the "
+        "longest; it depends on what else the machine did",
         f"- versions: {', '.join(f'{name} {version}' for name, version in result.versions.items())}",
         "",
     )
@@ -234,7 +246,8 @@ def _sheet(pictures: Sequence[PictureFile], folder: Path, path: Path) -> tuple[i
 
     widest = max(picture.width for picture in pictures)
     across = min(len(pictures), _LINE)
-    factor = max(1, min(_PICTURE // widest, (_WIDTH - _GAP * (across - 1)) // (widest * across)))
+    factor = min(_PICTURE // widest, (_WIDTH - _GAP * (across - 1)) // (widest * across))
+    factor = max(1, factor, min(_PICTURE // widest, -(-_LEAST // widest)))
     across = max(1, min(across, (_WIDTH + _GAP) // (widest * factor + _GAP)))
     lines = [pictures[begin : begin + across] for begin in range(0, len(pictures), across)]
     heights = [max(picture.height for picture in line) * factor for line in lines]

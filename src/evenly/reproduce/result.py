@@ -204,7 +204,7 @@ class Plot:
         series: What is drawn.
         kind: ``line``, ``points`` or ``bars``.
         marks: Positions on the x axis to mark, with a word for each (lines of a spectrum).
-        log_x, log_y: Whether an axis is logarithmic.
+        log_x, log_y: Whether an axis is logarithmic; bars on one begin at 1, so they are for ratios.
         note: What to see in it.
     """
 

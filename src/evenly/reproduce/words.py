@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,12 +18,17 @@ __all__ = [
     "amount",
     "bound",
     "counted",
+    "deciders",
     "digits",
     "duration",
     "effect",
     "interval",
+    "judged",
+    "refuted_too",
     "seeds",
     "stated",
+    "tally",
+    "tick",
     "value",
 ]
 
@@ -33,8 +39,11 @@ SYMBOLS: Final = {
     "met": "✓", "not met": "✗", "open": "?",
 }  # fmt: skip
 """So that no answer is told by its colour alone."""
+_DOUBTS: Final = ("not met", "open")
 _TINY = 1e-4
-"""Below it numbers are written as 2e-07."""
+"""Below it numbers are written as 2e-7."""
+_NAMED: Final = ("ratio", "correlation", "rank correlation")
+"""Units that come before the number, since they are no units: ``a ratio of 2``."""
 
 
 def digits(span: float, value: float) -> int:
@@ -44,9 +53,27 @@ def digits(span: float, value: float) -> int:
 
 
 def amount(value: float, unit: str, decimals: int) -> str:
-    """A number with its unit: ``3.1 dB``, ``ratio 2``."""
-    text = f"{value:.2g}" if 0 < abs(value) < _TINY else f"{round(value, decimals) + 0.0:,.{decimals}f}"
-    return f"ratio {text}" if unit == "ratio" else f"{text} {unit}".strip()
+    """A number with its unit: ``3.1 dB``, ``a ratio of 2.5``; decimals that are all zero by definition are left out."""
+    if 0 < abs(value) < _TINY:
+        return _with_unit(_short(f"{value:.2g}"), unit)
+    return _with_unit(f"{round(value, decimals) + 0.0:,.{0 if value == round(value) else decimals}f}", unit)
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"a {unit} of {text}" if unit in _NAMED else f"{text} {unit}".strip()
+
+
+def _short(text: str) -> str:
+    """``2e-7`` instead of ``2e-07``."""
+    return re.sub(r"e([+-])0+(?=\d)", r"e\1", text).replace("e+", "e")
+
+
+def tick(value: float, step: float) -> str:
+    """A number at an axis whose ticks are `step` apart."""
+    if value == 0:
+        return "0"
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return _short(f"{value:.6g}") if decimals > 4 or abs(value) >= 1e6 else f"{round(value, decimals):,.{decimals}f}"
 
 
 def effect(found: Effect) -> str:
@@ -73,15 +100,14 @@ def interval(found: Effect) -> str:
 def _exactly(number: float, unit: str) -> str:
     """Three digits, fewer if they are zeros."""
     text = amount(number, "", digits(0, number))
-    text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
-    return f"ratio {text}" if unit == "ratio" else f"{text} {unit}".strip()
+    return _with_unit(text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text, unit)
 
 
 def bound(part: Part) -> str:
-    """``at least 3 dB``."""
+    """``at least 3 dB``; the effect beside it says of what a bare number is."""
     word, limit = ("at least", part.at_least) if part.at_least is not None else ("at most", part.at_most)
     assert limit is not None
-    return f"{word} {_exactly(limit, part.effect.unit)}"
+    return f"{word} {_exactly(limit, '' if part.effect.unit in _NAMED else part.effect.unit)}"
 
 
 def stated(part: Part) -> str:
@@ -105,3 +131,31 @@ def counted(claims: Sequence[Claim]) -> dict[str, int]:
     """How many claims have which answer, those that occur."""
     answers = [claim.answer or "not run" for claim in claims]
     return {answer: answers.count(answer) for answer in ORDER if answer in answers}
+
+
+def tally(claim: Claim) -> str:
+    """``3 of 5 parts met, 1 not met, 1 open``."""
+    states = [part.state for _, part in claim.parts]
+    head = f"{states.count('met')} of {len(states)} part{'s' if len(states) != 1 else ''} met"
+    return ", ".join([head, *(f"{states.count(state)} {state}" for state in _DOUBTS if state in states)])
+
+
+def judged(part: Part) -> str:
+    """Why a part is what it is: ``open, since the bound (at least 3 dB) lies within the interval``."""
+    if part.state == "open":
+        return f"open, since the bound ({bound(part)}) lies within the interval"
+    return f"{part.state}, bound {bound(part)}"
+
+
+def refuted_too(claim: Claim) -> list[str]:
+    """The parts that are not met, but for the one that the answer hangs on, with their effects."""
+    refuted = [part for _, part in claim.parts if part.state == "not met"]
+    return [f"{stated(part)}: {value(part.effect)}" for part in refuted[1:]]
+
+
+def deciders(claim: Claim) -> str:
+    """``what would decide the 2 open parts: more seeds``; empty if there are none."""
+    count = sum(part.state == "open" for _, part in claim.parts)
+    wishes = [wish for _, part in claim.parts if part.state == "open" for wish in part.decides.split("; ") if wish]
+    which = "the open part" if count == 1 else f"the {count} open parts"
+    return f"what would decide {which}: {', '.join(dict.fromkeys(wishes))}" if wishes else ""
