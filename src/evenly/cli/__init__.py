@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evenly import __version__
-from evenly.cli import check, measure, reproduce, rule
+from evenly.cli import check, explore, measure, reproduce, rule
 from evenly.cli.check import FailOn, Format
 from evenly.cli.measure import Form
 from evenly.cli.writing import CLEAN, ERROR, INTERRUPTED
@@ -48,6 +48,7 @@ def _root(
 
 
 app.command("check")(check.check)
+app.command("explore")(explore.explore)
 app.command("measure")(measure.measure)
 app.command("reproduce")(reproduce.reproduce)
 app.command("rule")(rule.rule)

@@ -49,6 +49,9 @@ export function network(body: Element): void {
     const dropped = event.dataTransfer?.files[0];
     if (dropped) void load(dropped);
   });
+  // a report that `evenly explore MODEL` put into the page, as data
+  const given = document.getElementById("evenly-report")?.textContent;
+  if (given) open(given);
   // a file that misses its place must not replace the page
   for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
 

@@ -5,7 +5,7 @@ import { paletteOf, tile } from "../canvas";
 import { button, choice, facts, framed, h, onLook, percent, refill, s, show } from "../dom";
 import { linked, whole, word } from "../links";
 import { decode, encode, enlargement, KINDS, layerOf, LIMITS, nameOf, PRESETS, type Block, type Kind } from "../stack";
-import { apply, bornAt, colour, growth, isRandom, leaky, linePeriod, powerByPeriod, root, squared, statistics, type Field, type Layer, type Statistics } from "../theory";
+import { apply, bornAt, collapsed, colour, growth, isRandom, leaky, linePeriod, powerByPeriod, root, squared, statistics, type Field, type Layer, type Statistics } from "../theory";
 
 /** Largest period cell per axis: with activations in the plane, with activations on one axis, without. */
 const CELLS = { plane: 32, line: 256, linear: 256 } as const;
@@ -148,25 +148,27 @@ export function stacks(body: Element): void {
   /** Statistics at every depth, or null where the period cell is beyond what is computed here. */
   function compute(plane: boolean, slope: number | null): Depth[] | null {
     const cells = slope === null ? CELLS.linear : plane ? CELLS.plane : CELLS.line;
-    if (enlargement(blocks) > cells) return null;
     if (known.size > KEPT) known.clear();
     // without activations a plane is one axis times itself
     let field = colour(plane && slope !== null ? 2 : 1);
     const layers = blocks.map(layerOf);
-    return layers.map((layer, index) => {
+    const depths: Depth[] = [];
+    for (const [index, layer] of layers.entries()) {
       const key = `${plane} ${slope} ${encode(blocks.slice(0, index + 1))}`;
       let depth = known.get(key);
       if (!depth) {
+        if (field.cell * growth(layer) > cells) return null;
         if (slope !== null && index > 0 && isRandom(layers[index - 1]!)) field = leaky(field, slope);
-        const made = apply(layer, field);
+        const made = collapsed(apply(layer, field));
         const own = statistics(made);
         const product = plane && slope === null && own.cell <= 64;
         depth = { statistics: product ? squared(own) : own, product, field: made, root: null };
         known.set(key, depth);
       }
       field = depth.field;
-      return depth;
-    });
+      depths.push(depth);
+    }
+    return depths;
   }
 
   function draw(): void {

@@ -150,6 +150,13 @@ export function leaky(field: Field, slope: number): Field {
   return { ...field, second };
 }
 
+/** The same field on a cell of one position, where it is the same constant everywhere. */
+export function collapsed(field: Field): Field {
+  const first = field.second[0]!;
+  const constant = field.second.every((v) => Math.abs(v - first) <= 1e-12 * Math.abs(first));
+  return constant ? { ...field, cell: 1, second: new Float64Array([first]) } : field;
+}
+
 /** Variance at every position of the cell. */
 export function diagonal(field: Field): Float64Array {
   const size = field.cell ** field.axes;
