@@ -16,7 +16,11 @@ function files(path: string): string[] {
 function digest(): string {
   const hash = createHash("sha256");
   const all = SOURCES.flatMap((name) => (name === "src" ? files(name) : [name]));
-  for (const name of all.sort()) hash.update(`${name}\0`).update(readFileSync(join(ROOT, name))).update("\0");
+  for (const name of all.sort())
+    hash
+      .update(`${name}\0`)
+      .update(readFileSync(join(ROOT, name)))
+      .update("\0");
   return hash.digest("hex");
 }
 
@@ -27,27 +31,32 @@ function seal(): Plugin {
   return {
     name: "seal",
     enforce: "post",
-    generateBundle: { order: "post", handler(_, bundle) {
-      const page = bundle["index.html"];
-      if (page?.type !== "asset") throw new Error("there is no page to seal");
-      let html = String(page.source).replace(' crossorigin', "");
-      const inner = (tag: string): string[] =>
-        [...html.matchAll(new RegExp(`<${tag}[^>]*>([\\s\\S]*?)</${tag}>`, "g"))].map((match) => integrity(match[1]!));
-      const policy = [
-        "default-src 'none'",
-        `script-src ${inner("script").join(" ")}`,
-        `style-src ${inner("style").join(" ")}`,
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-      ].join("; ");
-      html = html.replace(
-        '<meta charset="utf-8" />',
-        `<meta charset="utf-8" />\n    <meta http-equiv="Content-Security-Policy" content="${policy}" />\n` +
-          `    <meta name="sources" content="sha256-${digest()}" />`,
-      );
-      page.source = html;
-    } },
+    generateBundle: {
+      order: "post",
+      handler(_, bundle) {
+        const page = bundle["index.html"];
+        if (page?.type !== "asset") throw new Error("there is no page to seal");
+        let html = String(page.source).replace(" crossorigin", "");
+        const inner = (tag: string): string[] =>
+          [...html.matchAll(new RegExp(`<${tag}[^>]*>([\\s\\S]*?)</${tag}>`, "g"))].map((match) =>
+            integrity(match[1]!),
+          );
+        const policy = [
+          "default-src 'none'",
+          `script-src ${inner("script").join(" ")}`,
+          `style-src ${inner("style").join(" ")}`,
+          "img-src data:",
+          "base-uri 'none'",
+          "form-action 'none'",
+        ].join("; ");
+        html = html.replace(
+          '<meta charset="utf-8" />',
+          `<meta charset="utf-8" />\n    <meta http-equiv="Content-Security-Policy" content="${policy}" />\n` +
+            `    <meta name="sources" content="sha256-${digest()}" />`,
+        );
+        page.source = html;
+      },
+    },
   };
 }
 

@@ -35,7 +35,13 @@ export const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
  * One period cell, repeated, one device pixel per value; CSS scales it up without smoothing.
  * `share` maps a value to [-1, 1]: below zero blue, above orange.
  */
-export function tile(canvas: HTMLCanvasElement, rows: number, columns: number, repeat: number, share: (y: number, x: number) => number): void {
+export function tile(
+  canvas: HTMLCanvasElement,
+  rows: number,
+  columns: number,
+  repeat: number,
+  share: (y: number, x: number) => number,
+): void {
   const [height, width] = [rows === 1 ? 1 : rows * repeat, columns * repeat];
   canvas.width = width;
   canvas.height = height;

@@ -7,7 +7,8 @@ const SVG = "http://www.w3.org/2000/svg";
 
 function dress<E extends Element>(element: E, attributes: Attributes, children: readonly Child[]): E {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value === true ? "" : String(value));
+    if (value !== null && value !== undefined && value !== false)
+      element.setAttribute(name, value === true ? "" : String(value));
   }
   fill(element, ...children);
   return element;
@@ -86,7 +87,14 @@ export function slider(
 ): Slider {
   const output = h("output", {}, show(start));
   const input = h("input", { type: "range", min: low, max: high, step, value: start });
-  const element = h("label", { class: `slider ${kind}` }, h("span", { class: "sym" }, sym), h("span", {}, label), output, input);
+  const element = h(
+    "label",
+    { class: `slider ${kind}` },
+    h("span", { class: "sym" }, sym),
+    h("span", {}, label),
+    output,
+    input,
+  );
   const tell = (): void => {
     output.textContent = show(Number(input.value));
   };
@@ -130,7 +138,9 @@ export function choice(
 }
 
 /** Large figures with what they mean. */
-export function facts(entries: readonly (readonly [term: string, value: string, remark: string, tone?: "good" | "bad"])[]): HTMLElement {
+export function facts(
+  entries: readonly (readonly [term: string, value: string, remark: string, tone?: "good" | "bad"])[],
+): HTMLElement {
   return h(
     "dl",
     { class: "facts" },

@@ -12,7 +12,10 @@ const panels = new Map<string, Linked>();
 let restoring = false;
 
 /** Registers a panel; returns what to call after every change of its state. */
-export function linked(id: string, restore: (query: URLSearchParams) => void): { element: HTMLElement; changed: (state: State) => void } {
+export function linked(
+  id: string,
+  restore: (query: URLSearchParams) => void,
+): { element: HTMLElement; changed: (state: State) => void } {
   const anchor = h("a", { href: `#${id}` }, "Permanent link to this state");
   panels.set(id, { restore, anchor });
   let last = "";
@@ -34,7 +37,11 @@ export function linked(id: string, restore: (query: URLSearchParams) => void): {
 }
 
 /** A whole number of a fragment, kept within its range. */
-export function whole(query: URLSearchParams, name: string, [low, high, start]: readonly [number, number, number]): number {
+export function whole(
+  query: URLSearchParams,
+  name: string,
+  [low, high, start]: readonly [number, number, number],
+): number {
   const text = query.get(name);
   if (text === null || !/^-?\d{1,6}$/.test(text)) return start;
   return Math.max(low, Math.min(high, Number(text)));

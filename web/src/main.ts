@@ -13,7 +13,15 @@ import * as theory from "./theory";
 // Checks outside a browser (check_vectors.mjs, check_reports.mjs) take the functions from the page itself.
 Object.assign(globalThis, { evenlyTheory: theory, evenlyReport: read });
 
-const PANELS: Record<string, (body: Element) => void> = { kernel, planes, stacks, matrices, learned, gradients, network };
+const PANELS: Record<string, (body: Element) => void> = {
+  kernel,
+  planes,
+  stacks,
+  matrices,
+  learned,
+  gradients,
+  network,
+};
 
 /** Marks the panel in view in the list of panels. */
 function watch(): void {

@@ -67,7 +67,8 @@ const SEVERITIES = new Set(["error", "warning", "info"]);
 type Fields = Record<string, unknown>;
 
 function object(value: unknown, where: string): Fields {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new NotAReport(`${where} is not an object.`);
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new NotAReport(`${where} is not an object.`);
   return value as Fields;
 }
 
@@ -76,20 +77,29 @@ const field = (fields: Fields, name: string): unknown => (Object.hasOwn(fields, 
 function list(fields: Fields, name: string, where: string): unknown[] {
   const value = field(fields, name);
   if (!Array.isArray(value)) throw new NotAReport(`${where}“${name}” is not a list.`);
-  if (value.length > LIMITS.entries) throw new NotAReport(`${where}“${name}” has ${value.length} entries; this page shows up to ${LIMITS.entries}.`);
+  if (value.length > LIMITS.entries)
+    throw new NotAReport(`${where}“${name}” has ${value.length} entries; this page shows up to ${LIMITS.entries}.`);
   return value;
 }
 
 /** Text with control characters and marks that turn the direction of writing made visible. */
 function text(value: unknown, fallback = ""): string {
   if (typeof value !== "string") return fallback;
-  const clean = value.slice(0, LIMITS.text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]+/g, " ");
+  const clean = value
+    .slice(0, LIMITS.text)
+    .replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]+/g, " ");
   return value.length > LIMITS.text ? `${clean}…` : clean;
 }
 
 const optional = (value: unknown): string | null => (typeof value === "string" ? text(value) : null);
 
-const texts = (value: unknown): string[] => (Array.isArray(value) ? value.slice(0, 1000).filter((v) => typeof v === "string").map((v) => text(v)) : []);
+const texts = (value: unknown): string[] =>
+  Array.isArray(value)
+    ? value
+        .slice(0, 1000)
+        .filter((v) => typeof v === "string")
+        .map((v) => text(v))
+    : [];
 
 function size(value: unknown): Size {
   if (value === "inf") return Infinity;
@@ -99,13 +109,21 @@ function size(value: unknown): Size {
 function period(value: unknown): Period {
   const whole = (v: unknown): v is number => typeof v === "number" && Number.isInteger(v) && v >= 1;
   if (whole(value)) return value;
-  return Array.isArray(value) && value.length > 0 && value.length <= 3 && value.every(whole) ? (value as number[]) : null;
+  return Array.isArray(value) && value.length > 0 && value.length <= 3 && value.every(whole)
+    ? (value as number[])
+    : null;
 }
 
 function shape(fields: Fields): string {
   const parts: string[] = [];
   const plain: Record<string, string> = { kernel: "1", stride: "1", padding: "0", dilation: "1", output_padding: "0" };
-  const letters: Record<string, string> = { kernel: "k", stride: "s", padding: "p", dilation: "d", output_padding: "a" };
+  const letters: Record<string, string> = {
+    kernel: "k",
+    stride: "s",
+    padding: "p",
+    dilation: "d",
+    output_padding: "a",
+  };
   for (const [name, letter] of Object.entries(letters)) {
     const value = field(fields, name);
     if (!Array.isArray(value) || value.length === 0 || value.length > 3) continue;
@@ -147,7 +165,9 @@ function output(value: unknown, index: number): OutputEntry {
     brokenBy: texts(field(fields, "broken_by")),
     response:
       typeof response === "object" && response !== null && !Array.isArray(response)
-        ? Object.entries(response).slice(0, 64).map(([key, db]) => [text(key), size(db)])
+        ? Object.entries(response)
+            .slice(0, 64)
+            .map(([key, db]) => [text(key), size(db)])
         : null,
     notComputed: texts(field(fields, "not_computed")),
   };
@@ -189,7 +209,9 @@ export function read(content: string): Report {
   }
   const version = field(top, "format_version");
   if (version !== 1) {
-    throw new NotAReport(`Its format_version is ${text(JSON.stringify(version) ?? "missing").slice(0, 40)}, expected 1: what \`evenly check MODEL --format json\` writes.`);
+    throw new NotAReport(
+      `Its format_version is ${text(JSON.stringify(version) ?? "missing").slice(0, 40)}, expected 1: what \`evenly check MODEL --format json\` writes.`,
+    );
   }
   const model = object(field(top, "model"), "“model”");
   const tool = field(top, "tool");

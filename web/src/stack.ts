@@ -95,7 +95,8 @@ export function decode(text: string): Block[] {
 }
 
 /** How much a stack enlarges. */
-export const enlargement = (blocks: readonly Block[]): number => blocks.reduce((total, block) => total * growth(layerOf(block)), 1);
+export const enlargement = (blocks: readonly Block[]): number =>
+  blocks.reduce((total, block) => total * growth(layerOf(block)), 1);
 
 export interface Preset {
   name: string;
@@ -106,11 +107,54 @@ export interface Preset {
 }
 
 export const PRESETS: readonly Preset[] = [
-  { name: "DCGAN", code: "t4.2.1~t4.2.1~t4.2.1~t4.2.1", axes: 2, activation: "relu", remark: "Radford et al. 2016, in the widespread k4 s2 form; after its first layer, which has no period." },
-  { name: "improved GAN", code: "t5.2.2~t5.2.2~t5.2.2", axes: 2, activation: "relu", remark: "Salimans et al. 2016, CIFAR-10: three transposed convolutions k5 s2." },
-  { name: "ALI", code: "t4.2.0~c4.1.0~t4.2.0~c5.1.0~c1.1.0~c1.1.0", axes: 2, activation: "slight", remark: "Dumoulin et al. 2016, CIFAR-10: k4 s2 twice, stride-1 layers between and behind." },
-  { name: "CycleGAN", code: "t3.2.1~t3.2.1~c7.1.0", axes: 2, activation: "relu", remark: "Zhu et al. 2017: k3 s2 twice, then a 7 × 7 convolution; its residual blocks come before." },
-  { name: "SRGAN", code: "u3.2.0~u3.2.0~c9.1.0", axes: 2, activation: "leaky", remark: "Ledig et al. 2017: sub-pixel ×2 twice, then 9 × 9; its PReLU taken with slope 0.2." },
-  { name: "HiFi-GAN", code: "t16.8.4~t16.8.4~t4.2.1~t4.2.1~c7.1.0", axes: 1, activation: "slight", remark: "Kong et al. 2020, V1, one axis: its residual blocks between the layers are left out." },
-  { name: "AutoencoderKL", code: "n1.2.0~c3.1.0~n1.2.0~c3.1.0~n1.2.0~c3.1.0~c3.1.0", axes: 2, activation: "relu", remark: "Decoder of Stable Diffusion (Rombach et al. 2022): nearest ×2 and a convolution, three times; ReLU in place of SiLU, no residual blocks." },
+  {
+    name: "DCGAN",
+    code: "t4.2.1~t4.2.1~t4.2.1~t4.2.1",
+    axes: 2,
+    activation: "relu",
+    remark: "Radford et al. 2016, in the widespread k4 s2 form; after its first layer, which has no period.",
+  },
+  {
+    name: "improved GAN",
+    code: "t5.2.2~t5.2.2~t5.2.2",
+    axes: 2,
+    activation: "relu",
+    remark: "Salimans et al. 2016, CIFAR-10: three transposed convolutions k5 s2.",
+  },
+  {
+    name: "ALI",
+    code: "t4.2.0~c4.1.0~t4.2.0~c5.1.0~c1.1.0~c1.1.0",
+    axes: 2,
+    activation: "slight",
+    remark: "Dumoulin et al. 2016, CIFAR-10: k4 s2 twice, stride-1 layers between and behind.",
+  },
+  {
+    name: "CycleGAN",
+    code: "t3.2.1~t3.2.1~c7.1.0",
+    axes: 2,
+    activation: "relu",
+    remark: "Zhu et al. 2017: k3 s2 twice, then a 7 × 7 convolution; its residual blocks come before.",
+  },
+  {
+    name: "SRGAN",
+    code: "u3.2.0~u3.2.0~c9.1.0",
+    axes: 2,
+    activation: "leaky",
+    remark: "Ledig et al. 2017: sub-pixel ×2 twice, then 9 × 9; its PReLU taken with slope 0.2.",
+  },
+  {
+    name: "HiFi-GAN",
+    code: "t16.8.4~t16.8.4~t4.2.1~t4.2.1~c7.1.0",
+    axes: 1,
+    activation: "slight",
+    remark: "Kong et al. 2020, V1, one axis: its residual blocks between the layers are left out.",
+  },
+  {
+    name: "AutoencoderKL",
+    code: "n1.2.0~c3.1.0~n1.2.0~c3.1.0~n1.2.0~c3.1.0~c3.1.0",
+    axes: 2,
+    activation: "relu",
+    remark:
+      "Decoder of Stable Diffusion (Rombach et al. 2022): nearest ×2 and a convolution, three times; ReLU in place of SiLU, no residual blocks.",
+  },
 ];

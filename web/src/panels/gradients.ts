@@ -30,7 +30,11 @@ const PRESETS: readonly (readonly [string, string, string])[] = [
   ["7 × 7, stride 2", "c7.2.3", "The first layer of many classifiers: 16 : 12 : 12 : 9."],
   ["ResNet stem", "c7.2.3~m3.2.1", "He et al. 2016: 7 × 7 stride 2, then max pooling 3 stride 2."],
   ["1 × 1, stride 2", "c1.2.0", "A shortcut of many residual networks: three positions of four get nothing."],
-  ["Five 3 × 3", "c3.2.1~c3.2.1~c3.2.1~c3.2.1~c3.2.1", "Strided convolutions only, as in many encoders: 32 times smaller."],
+  [
+    "Five 3 × 3",
+    "c3.2.1~c3.2.1~c3.2.1~c3.2.1~c3.2.1",
+    "Strided convolutions only, as in many encoders: 32 times smaller.",
+  ],
   ["4 × 4, stride 2", "c4.2.1", "The stride divides the kernel: even."],
   ["Average 2", "a2.2.0", "Windows that do not overlap: even, and dense."],
   ["Max 2", "m2.2.0", "Even on average over inputs; for one input a single position of each window gets everything."],
@@ -42,7 +46,12 @@ export function gradients(body: Element): void {
   const redraw = framed(draw);
   const list = h("ol", { class: "layers" });
   const remark = h("p", { class: "note" });
-  const canvas = h("canvas", { tabindex: 0, role: "application", "aria-roledescription": "map of squared gradients", "aria-describedby": "gradients-reading" });
+  const canvas = h("canvas", {
+    tabindex: 0,
+    role: "application",
+    "aria-roledescription": "map of squared gradients",
+    "aria-describedby": "gradients-reading",
+  });
   const frame = h("div", { class: "scroll" }, canvas);
   const reading = h("p", { class: "formula", id: "gradients-reading", "aria-live": "polite" });
   const result = h("div");
@@ -59,15 +68,38 @@ export function gradients(body: Element): void {
     h(
       "div",
       { class: "split" },
-      h("div", { class: "stack" }, h("h3", {}, "Layers, from the input to the loss"), list, h("div", { class: "row" }, button("Add a layer", add))),
-      h("div", { class: "stack" }, h("div", { class: "card stack" }, h("h3", {}, "Expected squared gradient at the input, in units of its mean"), frame, reading), result, extra),
+      h(
+        "div",
+        { class: "stack" },
+        h("h3", {}, "Layers, from the input to the loss"),
+        list,
+        h("div", { class: "row" }, button("Add a layer", add)),
+      ),
+      h(
+        "div",
+        { class: "stack" },
+        h(
+          "div",
+          { class: "card stack" },
+          h("h3", {}, "Expected squared gradient at the input, in units of its mean"),
+          frame,
+          reading,
+        ),
+        result,
+        extra,
+      ),
     ),
     link.element,
   );
   canvas.addEventListener("pointermove", point);
   canvas.addEventListener("pointerdown", point);
   canvas.addEventListener("keydown", (event) => {
-    const move = ({ ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] } as Record<string, [number, number]>)[event.key];
+    const move = (
+      { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] } as Record<
+        string,
+        [number, number]
+      >
+    )[event.key];
     if (!move) return;
     event.preventDefault();
     spot = [spot[0] + move[0], spot[1] + move[1]];
@@ -107,7 +139,13 @@ export function gradients(body: Element): void {
   }
 
   function row(block: Block, index: number): HTMLElement {
-    const kinds = h("select", { "aria-label": `kind of layer ${index + 1}` }, ...(Object.keys(KINDS) as Kind[]).map((kind) => h("option", { value: kind, selected: kind === block.kind }, KINDS[kind].label)));
+    const kinds = h(
+      "select",
+      { "aria-label": `kind of layer ${index + 1}` },
+      ...(Object.keys(KINDS) as Kind[]).map((kind) =>
+        h("option", { value: kind, selected: kind === block.kind }, KINDS[kind].label),
+      ),
+    );
     kinds.addEventListener("change", () => {
       block.kind = kinds.value as Kind;
       remark.textContent = "";
@@ -115,7 +153,13 @@ export function gradients(body: Element): void {
       (list.children[index]?.querySelector("select") as HTMLElement | null)?.focus();
     });
     const field = (name: "kernel" | "stride" | "padding", sym: string, low: number): HTMLElement => {
-      const input = h("input", { type: "number", min: low, max: LIMITS[name], value: block[name], "aria-label": `${name} of layer ${index + 1}` });
+      const input = h("input", {
+        type: "number",
+        min: low,
+        max: LIMITS[name],
+        value: block[name],
+        "aria-label": `${name} of layer ${index + 1}`,
+      });
       input.addEventListener("input", () => {
         const value = Math.round(Number(input.value));
         if (input.value === "" || !(value >= low && value <= LIMITS[name])) return;
@@ -128,8 +172,19 @@ export function gradients(body: Element): void {
     return h(
       "li",
       { class: "layer" },
-      h("b", {}, `${index + 1}`), kinds, KINDS[block.kind].taps ? null : field("kernel", "k", 1), field("stride", "s", 1), field("padding", "p", 0),
-      h("span", { class: "end" }, button("×", () => (blocks.splice(index, 1), edit()), { "aria-label": `Remove layer ${index + 1}`, disabled: blocks.length === 1 })),
+      h("b", {}, `${index + 1}`),
+      kinds,
+      KINDS[block.kind].taps ? null : field("kernel", "k", 1),
+      field("stride", "s", 1),
+      field("padding", "p", 0),
+      h(
+        "span",
+        { class: "end" },
+        button("×", () => (blocks.splice(index, 1), edit()), {
+          "aria-label": `Remove layer ${index + 1}`,
+          disabled: blocks.length === 1,
+        }),
+      ),
     );
   }
 
@@ -137,7 +192,14 @@ export function gradients(body: Element): void {
     link.changed({ l: blocks.map((b) => `${KINDS[b.kind].code}${b.kernel}.${b.stride}.${b.padding}`).join("~") });
     const shrink = blocks.reduce((total, block) => total * block.stride, 1);
     if (shrink > LIMITS.cell) {
-      refill(result, h("p", { class: "alarm", role: "status" }, `This stack shrinks ${shrink} times; the map here goes up to ${LIMITS.cell}. evenly check goes further.`));
+      refill(
+        result,
+        h(
+          "p",
+          { class: "alarm", role: "status" },
+          `This stack shrinks ${shrink} times; the map here goes up to ${LIMITS.cell}. evenly check goes further.`,
+        ),
+      );
       sheet(canvas, 1, 1);
       refill(reading);
       refill(extra);
@@ -153,9 +215,27 @@ export function gradients(body: Element): void {
       result,
       facts([
         ["Period", show(found.squares.length), "px of the input"],
-        ["Unevenness in the plane", plane === Infinity ? "∞" : show(even ? 1 : plane), plane === Infinity ? "some positions get none" : `largest : smallest, ${show(even ? 1 : found.unevenness)} on one axis`, even ? "good" : "bad"],
-        ["Dead positions", percent(dead), dead ? "of all pixels never get a gradient" : "every pixel gets a gradient", dead ? "bad" : "good"],
-        ["On one axis", proportions(found.squares, smallest), found.squares.length <= 8 ? "by phase, in units of the smallest that is not 0" : "smallest to largest, mean 1"],
+        [
+          "Unevenness in the plane",
+          plane === Infinity ? "∞" : show(even ? 1 : plane),
+          plane === Infinity
+            ? "some positions get none"
+            : `largest : smallest, ${show(even ? 1 : found.unevenness)} on one axis`,
+          even ? "good" : "bad",
+        ],
+        [
+          "Dead positions",
+          percent(dead),
+          dead ? "of all pixels never get a gradient" : "every pixel gets a gradient",
+          dead ? "bad" : "good",
+        ],
+        [
+          "On one axis",
+          proportions(found.squares, smallest),
+          found.squares.length <= 8
+            ? "by phase, in units of the smallest that is not 0"
+            : "smallest to largest, mean 1",
+        ],
       ]),
     );
     details();
@@ -189,10 +269,16 @@ export function gradients(body: Element): void {
     context.lineWidth = 2;
     context.strokeRect(unit * spot[1] + 0.5, unit * spot[0] + 0.5, unit - 1, unit - 1);
     const [y, x] = [spot[0] % cell, spot[1] % cell];
-    canvas.setAttribute("aria-label", `Squared gradient by phase, period ${cell}; phase ${y}, ${x}: ${show(table[y]![x]!)} times the mean`);
+    canvas.setAttribute(
+      "aria-label",
+      `Squared gradient by phase, period ${cell}; phase ${y}, ${x}: ${show(table[y]![x]!)} times the mean`,
+    );
     refill(
       reading,
-      h("b", {}, `Phase (${y}, ${x})`), ` of the input: ${show(squares[y]!)} down × ${show(squares[x]!)} across = `, h("b", {}, show(table[y]![x]!)), " times the mean squared gradient",
+      h("b", {}, `Phase (${y}, ${x})`),
+      ` of the input: ${show(squares[y]!)} down × ${show(squares[x]!)} across = `,
+      h("b", {}, show(table[y]![x]!)),
+      " times the mean squared gradient",
       table[y]![x] === 0 ? ". No output reads this position: it never gets a gradient." : ".",
     );
   }
@@ -204,12 +290,22 @@ export function gradients(body: Element): void {
       const name = `Layer ${index + 1}, ${KINDS[block.kind].label}${taps ? "" : ` k${block.kernel}`} s${block.stride}`;
       if (taps) {
         const { sums, squares } = phaseSums(taps, block.stride);
-        return h("li", {}, h("b", {}, name), `: sums of the taps by phase ${sums.join(" : ")} (${ratio(sums) === 1 ? "mean gradient even" : "mean gradient uneven"}), of their squares ${squares.join(" : ")} (${ratio(squares) === 1 ? "squared gradient even" : "squared gradient uneven"}).`);
+        return h(
+          "li",
+          {},
+          h("b", {}, name),
+          `: sums of the taps by phase ${sums.join(" : ")} (${ratio(sums) === 1 ? "mean gradient even" : "mean gradient uneven"}), of their squares ${squares.join(" : ")} (${ratio(squares) === 1 ? "squared gradient even" : "squared gradient uneven"}).`,
+        );
       }
       const size = block.stride * Math.ceil(12 / block.stride);
       const fits = size + 2 * block.padding >= block.kernel;
       const counts = fits ? readMap(size, block.kernel, block.stride, block.padding) : [];
-      return h("li", {}, h("b", {}, name), `: ${size} inputs in a row are read ${counts.join(" ")} times, borders included.`);
+      return h(
+        "li",
+        {},
+        h("b", {}, name),
+        `: ${size} inputs in a row are read ${counts.join(" ")} times, borders included.`,
+      );
     });
     refill(extra, h("h3", {}, "Layer by layer, on one axis"), h("ul", { class: "note" }, ...parts));
   }
@@ -239,7 +335,12 @@ function decode(text: string): Block[] {
     const match = /^([a-z])(\d{1,2})\.(\d)\.(\d)$/.exec(part);
     const kind = match && (Object.keys(KINDS) as Kind[]).find((one) => KINDS[one].code === match[1]);
     if (!match || !kind) continue;
-    blocks.push({ kind, kernel: clamp(match[2]!, 1, LIMITS.kernel), stride: clamp(match[3]!, 1, LIMITS.stride), padding: clamp(match[4]!, 0, LIMITS.padding) });
+    blocks.push({
+      kind,
+      kernel: clamp(match[2]!, 1, LIMITS.kernel),
+      stride: clamp(match[3]!, 1, LIMITS.stride),
+      padding: clamp(match[4]!, 0, LIMITS.padding),
+    });
   }
   return blocks;
 }

@@ -1,9 +1,37 @@
 /** Panel 1: every stroke of paint of a transposed convolution, counted and filled in. */
 import * as d3 from "d3";
 import { tapColour, tapInk } from "../colours";
-import { button, choice, facts, framed, h, onLook, onTint, refill, roving, s, show, slider, subscript, symbol, tint } from "../dom";
+import {
+  button,
+  choice,
+  facts,
+  framed,
+  h,
+  onLook,
+  onTint,
+  refill,
+  roving,
+  s,
+  show,
+  slider,
+  subscript,
+  symbol,
+  tint,
+} from "../dom";
 import { linked, numbers, whole, word } from "../links";
-import { gcd, mod, outputSize, overlapCounts, overlapMap, ratio, strokes, transposed, unevenness, type Axis, type Stroke } from "../theory";
+import {
+  gcd,
+  mod,
+  outputSize,
+  overlapCounts,
+  overlapMap,
+  ratio,
+  strokes,
+  transposed,
+  unevenness,
+  type Axis,
+  type Stroke,
+} from "../theory";
 
 const RANGES = {
   k: [1, 9, 3],
@@ -40,7 +68,14 @@ export function kernel(body: Element): void {
     a: slider("extra", "a", "output padding", RANGES.a, redraw),
     n: slider("plain", "N", "input size", RANGES.n, redraw),
   };
-  const input = choice("Input", [["steps", "1, 2, 3, …"], ["ones", "all 1"]], redraw);
+  const input = choice(
+    "Input",
+    [
+      ["steps", "1, 2, 3, …"],
+      ["ones", "all 1"],
+    ],
+    redraw,
+  );
   const weightFields = h("div", { class: "weights" });
   const figure = h("div", { class: "scroll" });
   const formula = h("p", { class: "formula", "aria-live": "polite" });
@@ -59,8 +94,19 @@ export function kernel(body: Element): void {
       h(
         "div",
         { class: "stack" },
-        h("div", { class: "controls pairs" }, ...Object.values(sliders).map((one) => one.element), h("div", {}, h("h3", {}, "Weights of the taps"), weightFields), input.element),
-        h("div", {}, h("h3", {}, "Examples"), h("div", { class: "row" }, ...PRESETS.map(([name, ...preset]) => button(name, () => use(...preset))))),
+        h(
+          "div",
+          { class: "controls pairs" },
+          ...Object.values(sliders).map((one) => one.element),
+          h("div", {}, h("h3", {}, "Weights of the taps"), weightFields),
+          input.element,
+        ),
+        h(
+          "div",
+          {},
+          h("h3", {}, "Examples"),
+          h("div", { class: "row" }, ...PRESETS.map(([name, ...preset]) => button(name, () => use(...preset)))),
+        ),
       ),
       h("div", { class: "stack" }, h("div", { class: "card stack" }, figure, formula), result, reason),
     ),
@@ -87,7 +133,10 @@ export function kernel(body: Element): void {
   }
 
   function axisNow(): Axis {
-    const v = Object.fromEntries(Object.entries(sliders).map(([name, one]) => [name, one.value])) as Record<Name, number>;
+    const v = Object.fromEntries(Object.entries(sliders).map(([name, one]) => [name, one.value])) as Record<
+      Name,
+      number
+    >;
     return { size: v.n, kernel: v.k, stride: v.s, padding: v.p, dilation: v.d, outputPadding: v.a };
   }
 
@@ -129,8 +178,14 @@ export function kernel(body: Element): void {
     picture(axis, x, y, counts, painted);
     numbersOf(axis);
     link.changed({
-      k: axis.kernel, s: axis.stride, p: axis.padding, d: axis.dilation, a: axis.outputPadding, n: axis.size,
-      w: weights.join(","), x: input.select.value,
+      k: axis.kernel,
+      s: axis.stride,
+      p: axis.padding,
+      d: axis.dilation,
+      a: axis.outputPadding,
+      n: axis.size,
+      w: weights.join(","),
+      x: input.select.value,
     });
   }
 
@@ -152,10 +207,15 @@ export function kernel(body: Element): void {
     const curve = (i: number, n: number, t: number): SVGPathElement =>
       s("path", {
         d: shape({ source: [centre(i), top + CELL.height], target: [place(n) + unit / 2, line] }),
-        fill: "none", stroke: tapColour(t, k), "stroke-width": Math.min(5, unit / 7), "stroke-linecap": "round",
+        fill: "none",
+        stroke: tapColour(t, k),
+        "stroke-width": Math.min(5, unit / 7),
+        "stroke-linecap": "round",
       });
 
-    const every = Array.from({ length: axis.size }, (_, i) => Array.from({ length: k }, (_, t) => ({ i, t, n: stride * i + dilation * t - padding }))).flat();
+    const every = Array.from({ length: axis.size }, (_, i) =>
+      Array.from({ length: k }, (_, t) => ({ i, t, n: stride * i + dilation * t - padding })),
+    ).flat();
     const lost = every.filter(({ n }) => n < 0 || n >= y.length);
     const kept = painted.map((stroke) => ({ stroke, path: curve(stroke.i, stroke.n, stroke.t) }));
     const ghosts = lost.map(({ i, n, t }) => {
@@ -165,15 +225,46 @@ export function kernel(body: Element): void {
       return path;
     });
     const cropped = [...new Set(lost.map(({ n }) => n))].map((n) =>
-      s("rect", { x: place(n) + 1.5, y: line + 1.5, width: unit - 3, height: CELL.height - 3, rx: 4, fill: "none", stroke: "var(--padding)", "stroke-dasharray": "3 3", opacity: 0.7 }),
+      s("rect", {
+        x: place(n) + 1.5,
+        y: line + 1.5,
+        width: unit - 3,
+        height: CELL.height - 3,
+        rx: 4,
+        fill: "none",
+        stroke: "var(--padding)",
+        "stroke-dasharray": "3 3",
+        opacity: 0.7,
+      }),
     );
 
     const inputs = x.map((value, i) =>
-      cellOf(centre(i) - unit / 2, top, unit, show(value), 0.08, "var(--ink)", `Input ${i}, value ${show(value)}, painted onto outputs ${painted.filter((one) => one.i === i).map((one) => one.n).join(", ") || "none"}`),
+      cellOf(
+        centre(i) - unit / 2,
+        top,
+        unit,
+        show(value),
+        0.08,
+        "var(--ink)",
+        `Input ${i}, value ${show(value)}, painted onto outputs ${
+          painted
+            .filter((one) => one.i === i)
+            .map((one) => one.n)
+            .join(", ") || "none"
+        }`,
+      ),
     );
     const outputs = y.map((value, n) => {
       const share = counts[n]! / most;
-      const cell = cellOf(place(n), line, unit, show(value), counts[n] ? 0.12 + 0.88 * share : 0, onTint(counts[n] ? 0.12 + 0.88 * share : 0), `Output ${n}, written ${counts[n]} times, value ${show(value)}`);
+      const cell = cellOf(
+        place(n),
+        line,
+        unit,
+        show(value),
+        counts[n] ? 0.12 + 0.88 * share : 0,
+        onTint(counts[n] ? 0.12 + 0.88 * share : 0),
+        `Output ${n}, written ${counts[n]} times, value ${show(value)}`,
+      );
       if (n + padding >= full) cell.querySelector(".frame")!.setAttribute("stroke", "var(--extra)");
       return cell;
     });
@@ -187,17 +278,42 @@ export function kernel(body: Element): void {
         group: s(
           "g",
           {},
-          s("rect", { x: left, y: floor + level * BLOCK, width: unit - 5, height: BLOCK - 2, rx: 3, fill: tapColour(stroke.t, k) }),
-          label(left + (unit - 5) / 2, floor + level * BLOCK + 12.5, `w${subscript(stroke.t)}`, { "font-size": 11 }, tapInk(stroke.t, k)),
+          s("rect", {
+            x: left,
+            y: floor + level * BLOCK,
+            width: unit - 5,
+            height: BLOCK - 2,
+            rx: 3,
+            fill: tapColour(stroke.t, k),
+          }),
+          label(
+            left + (unit - 5) / 2,
+            floor + level * BLOCK + 12.5,
+            `w${subscript(stroke.t)}`,
+            { "font-size": 11 },
+            tapInk(stroke.t, k),
+          ),
         ),
       };
     });
     const totals = counts.map((count, n) =>
-      label(place(n) + unit / 2, floor + count * BLOCK + 15, count ? `${count}×` : "hole", { "font-size": unit < 27 && !count ? 9.5 : 12.5, "font-weight": 650 }, count ? "var(--ink)" : "var(--other)"),
+      label(
+        place(n) + unit / 2,
+        floor + count * BLOCK + 15,
+        count ? `${count}×` : "hole",
+        { "font-size": unit < 27 && !count ? 9.5 : 12.5, "font-weight": 650 },
+        count ? "var(--ink)" : "var(--other)",
+      ),
     );
     const svg = s(
       "svg",
-      { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Transposed convolution: ${axis.size} inputs above, ${y.length} outputs below, and every stroke between them` },
+      {
+        width,
+        height,
+        viewBox: `0 0 ${width} ${height}`,
+        role: "group",
+        "aria-label": `Transposed convolution: ${axis.size} inputs above, ${y.length} outputs below, and every stroke between them`,
+      },
       label(2, 12, "input x", { "font-size": 12, "text-anchor": "start", class: "halo" }, "var(--soft)"),
       s("g", { "aria-hidden": "true" }, ...ghosts, ...kept.map((one) => one.path), ...cropped),
       label(2, line - 8, "output y", { "font-size": 12, "text-anchor": "start", class: "halo" }, "var(--soft)"),
@@ -223,7 +339,11 @@ export function kernel(body: Element): void {
     };
     inputs.forEach((cell, index) => listen(cell, { row: "in", index }));
     outputs.forEach((cell, index) => listen(cell, { row: "out", index }));
-    mark(spot.row === "out" ? { row: "out", index: Math.min(spot.index, y.length - 1) } : { row: "in", index: Math.min(spot.index, x.length - 1) });
+    mark(
+      spot.row === "out"
+        ? { row: "out", index: Math.min(spot.index, y.length - 1) }
+        : { row: "in", index: Math.min(spot.index, x.length - 1) },
+    );
   }
 
   function listen(cell: SVGElement, target: Spot): void {
@@ -236,8 +356,17 @@ export function kernel(body: Element): void {
       const places = painted.filter((one) => one.i === index).map((one) => one.n);
       refill(
         formula,
-        h("b", {}, `Input ${index}`), " paints ", symbol("n", "plain"), " = ", symbol("s", "stride"), "·i + ", symbol("d", "dilation"), "·t − ", symbol("p", "padding"),
-        ` = ${stride}·${index} + ${dilation}·t − ${padding}`, h("br"),
+        h("b", {}, `Input ${index}`),
+        " paints ",
+        symbol("n", "plain"),
+        " = ",
+        symbol("s", "stride"),
+        "·i + ",
+        symbol("d", "dilation"),
+        "·t − ",
+        symbol("p", "padding"),
+        ` = ${stride}·${index} + ${dilation}·t − ${padding}`,
+        h("br"),
         places.length ? `Its taps reach outputs ${places.join(", ")}.` : "All its strokes fall outside the output.",
       );
       return;
@@ -246,8 +375,16 @@ export function kernel(body: Element): void {
     const r = mod(index + padding, stride);
     refill(
       formula,
-      h("b", {}, `Output ${index}`), ": taps with ", symbol("d", "dilation"), "·t ≡ n + ", symbol("p", "padding"), " (mod ", symbol("s", "stride"), `), here ${dilation}·t ≡ ${r} (mod ${stride}): `,
-      h("b", {}, mine.length === 1 ? "1 stroke" : `${mine.length} strokes`), h("br"),
+      h("b", {}, `Output ${index}`),
+      ": taps with ",
+      symbol("d", "dilation"),
+      "·t ≡ n + ",
+      symbol("p", "padding"),
+      " (mod ",
+      symbol("s", "stride"),
+      `), here ${dilation}·t ≡ ${r} (mod ${stride}): `,
+      h("b", {}, mine.length === 1 ? "1 stroke" : `${mine.length} strokes`),
+      h("br"),
       `y${subscript(index)} = `,
       ...(mine.length
         ? mine.flatMap((one, order) => {
@@ -257,7 +394,9 @@ export function kernel(body: Element): void {
           })
         : ["0: nothing is ever written here"]),
       mine.length ? h("br") : null,
-      mine.length ? `${"\u2007".repeat(2)} = ${mine.map((one) => `${bracket(weights[one.t]!)}·${bracket(x[one.i]!)}`).join(" + ")} = ` : null,
+      mine.length
+        ? `${"\u2007".repeat(2)} = ${mine.map((one) => `${bracket(weights[one.t]!)}·${bracket(x[one.i]!)}`).join(" + ")} = `
+        : null,
       mine.length ? h("b", {}, show(y[index]!)) : null,
     );
   }
@@ -273,8 +412,22 @@ export function kernel(body: Element): void {
       result,
       facts([
         ["Strokes by phase", counts.join(" : "), "away from the borders, phase (n + p) mod s"],
-        ["Unevenness", holes ? "holes" : show(uneven), holes ? `${holes} of ${stride} phases never written` : uneven === 1 ? "most : fewest strokes, even" : "most : fewest strokes", uneven === 1 ? "good" : "bad"],
-        ["In two dimensions", holes ? "holes" : show(plane), holes ? "as on one axis" : `${show(uneven)} × ${show(uneven)}`, uneven === 1 ? "good" : "bad"],
+        [
+          "Unevenness",
+          holes ? "holes" : show(uneven),
+          holes
+            ? `${holes} of ${stride} phases never written`
+            : uneven === 1
+              ? "most : fewest strokes, even"
+              : "most : fewest strokes",
+          uneven === 1 ? "good" : "bad",
+        ],
+        [
+          "In two dimensions",
+          holes ? "holes" : show(plane),
+          holes ? "as on one axis" : `${show(uneven)} × ${show(uneven)}`,
+          uneven === 1 ? "good" : "bad",
+        ],
         ["Output size", show(size), `s(N−1) + d(k−1) + 1 + a − 2p`],
       ]),
     );
@@ -292,14 +445,41 @@ export function kernel(body: Element): void {
 
 const bracket = (value: number): string => (value < 0 ? `(${show(value)})` : show(value));
 
-function label(x: number, y: number, text: string, attributes: Record<string, string | number>, colour: string): SVGTextElement {
+function label(
+  x: number,
+  y: number,
+  text: string,
+  attributes: Record<string, string | number>,
+  colour: string,
+): SVGTextElement {
   const element = s("text", { x, y, "text-anchor": "middle", ...attributes }, text);
   element.style.fill = colour;
   return element;
 }
 
-function cellOf(x: number, y: number, unit: number, text: string, share: number, ink: string, name: string): SVGGElement {
-  const frame = s("rect", { class: "frame", x: x + 1.5, y: y + 1.5, width: unit - 3, height: CELL.height - 3, rx: 5, stroke: "var(--rule)" });
+function cellOf(
+  x: number,
+  y: number,
+  unit: number,
+  text: string,
+  share: number,
+  ink: string,
+  name: string,
+): SVGGElement {
+  const frame = s("rect", {
+    class: "frame",
+    x: x + 1.5,
+    y: y + 1.5,
+    width: unit - 3,
+    height: CELL.height - 3,
+    rx: 5,
+    stroke: "var(--rule)",
+  });
   frame.style.fill = tint(share);
-  return s("g", { class: "hit", role: "img", "aria-label": name }, frame, label(x + unit / 2, y + 22, text, { "font-size": text.length > 3 ? 11 : 13.5 }, ink));
+  return s(
+    "g",
+    { class: "hit", role: "img", "aria-label": name },
+    frame,
+    label(x + unit / 2, y + 22, text, { "font-size": text.length > 3 ? 11 : 13.5 }, ink),
+  );
 }

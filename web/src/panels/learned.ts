@@ -24,7 +24,7 @@ export function learned(body: Element): void {
     s: slider("stride", "s", "stride", RANGES.s, redraw),
   };
   const far = slider("plain", "c", "colour, distance from the mean", [-1, 1, 0.6], redraw, 0.05);
-  const bars = h("div", { class: "scroll" });
+  const bars = h("div", { class: "scroll drag" });
   const sums = h("div", { class: "scroll" });
   const wave = h("div", { class: "scroll" });
   const ramp = h("canvas", { role: "img" });
@@ -38,6 +38,7 @@ export function learned(body: Element): void {
   const link = linked("learned", restore);
   let weights = [...PRESETS[0]![2]];
   let before: number[] | null = null;
+  let tapScale = { width: 1, y: d3.scaleLinear() };
 
   refill(
     body,
@@ -50,19 +51,46 @@ export function learned(body: Element): void {
         h("div", { class: "controls pairs" }, ...Object.values(sliders).map((one) => one.element), far.element),
         h("div", { class: "row" }, projectButton, undoButton),
         reason,
-        h("div", {}, h("h3", {}, "Kernels"), h("div", { class: "row" }, ...PRESETS.map(([name, stride, taps]) => button(name, () => use(stride, taps))))),
+        h(
+          "div",
+          {},
+          h("h3", {}, "Kernels"),
+          h("div", { class: "row" }, ...PRESETS.map(([name, stride, taps]) => button(name, () => use(stride, taps)))),
+        ),
       ),
       h(
         "div",
         { class: "stack" },
-        h("div", { class: "card stack" }, h("div", { class: "trio" }, h("div", {}, h("h3", {}, "Taps, coloured by phase: drag, or arrow keys"), bars), h("div", {}, h("h3", {}, "Sums of the phases"), sums)), reading),
+        h(
+          "div",
+          { class: "card stack" },
+          h(
+            "div",
+            { class: "trio" },
+            h("div", {}, h("h3", {}, "Taps, coloured by phase: drag, or arrow keys"), bars),
+            h("div", {}, h("h3", {}, "Sums of the phases"), sums),
+          ),
+          reading,
+        ),
         result,
-        h("div", { class: "card stack" }, h("h3", {}, "Every constant from far below to far above the mean, through this kernel along both axes"), h("div", { class: "ramp" }, ramp), h("div", { class: "trio" }, h("div", {}, h("h3", {}, "The colour c, enlarged"), h("div", { class: "patch" }, patch)), h("div", {}, h("h3", {}, "Frequency response: zeros are needed at the dashed lines"), wave))),
+        h(
+          "div",
+          { class: "card stack" },
+          h("h3", {}, "Every constant from far below to far above the mean, through this kernel along both axes"),
+          h("div", { class: "ramp" }, ramp),
+          h(
+            "div",
+            { class: "trio" },
+            h("div", {}, h("h3", {}, "The colour c, enlarged"), h("div", { class: "patch" }, patch)),
+            h("div", {}, h("h3", {}, "Frequency response: zeros are needed at the dashed lines"), wave),
+          ),
+        ),
       ),
     ),
     status,
     link.element,
   );
+  bars.addEventListener("pointerdown", drag);
   onLook(bars, redraw);
   use(PRESETS[0]![1], PRESETS[0]![2]);
 
@@ -121,7 +149,12 @@ export function learned(body: Element): void {
     reason.textContent = possible
       ? `Project moves to the nearest kernel whose ${stride} phases have equal sums: every tap of a phase changes by the same amount.`
       : `With ${k} taps and stride ${stride} some phases have no tap at all: no kernel keeps a constant.`;
-    link.changed({ k, s: stride, c: Math.round(far.value * 100), w: weights.map((w) => Number(w.toFixed(4))).join(",") });
+    link.changed({
+      k,
+      s: stride,
+      c: Math.round(far.value * 100),
+      w: weights.map((w) => Number(w.toFixed(4))).join(","),
+    });
   }
 
   function taps(stride: number): void {
@@ -129,17 +162,50 @@ export function learned(body: Element): void {
     const height = 190;
     const unit = width / weights.length;
     const y = d3.scaleLinear([-LIMIT, LIMIT], [height - 20, 12]);
+    tapScale = { width, y };
     const groups = weights.map((w, t) => {
       const colour = layerColour(t % stride);
-      const bar = s("rect", { class: "frame", x: t * unit + 4, width: unit - 8, y: Math.min(y(0), y(w)), height: Math.max(1.5, Math.abs(y(w) - y(0))), rx: 3, fill: colour, stroke: "none" });
+      const bar = s("rect", {
+        class: "frame",
+        x: t * unit + 4,
+        width: unit - 8,
+        y: Math.min(y(0), y(w)),
+        height: Math.max(1.5, Math.abs(y(w) - y(0))),
+        rx: 3,
+        fill: colour,
+        stroke: "none",
+      });
       const group = s(
         "g",
-        { class: "hit", role: "slider", "aria-label": `tap ${t}, phase ${t % stride}`, "aria-valuemin": -LIMIT, "aria-valuemax": LIMIT, "aria-valuenow": Number(w.toFixed(3)), "aria-orientation": "vertical" },
+        {
+          class: "hit",
+          role: "slider",
+          "aria-label": `tap ${t}, phase ${t % stride}`,
+          "aria-valuemin": -LIMIT,
+          "aria-valuemax": LIMIT,
+          "aria-valuenow": Number(w.toFixed(3)),
+          "aria-orientation": "vertical",
+        },
         s("rect", { x: t * unit, y: 0, width: unit, height, fill: "transparent" }),
         bar,
-        s("circle", { cx: (t + 0.5) * unit, cy: y(w), r: 6, fill: "var(--surface)", stroke: colour, "stroke-width": 2.5 }),
-        s("text", { x: (t + 0.5) * unit, y: w >= 0 ? y(w) - 11 : y(w) + 20, "text-anchor": "middle", "font-size": 11.5 }, show(w, 2)),
-        s("text", { x: (t + 0.5) * unit, y: height - 2, "text-anchor": "middle", "font-size": 11, class: "soft" }, `w${subscript(t)}`),
+        s("circle", {
+          cx: (t + 0.5) * unit,
+          cy: y(w),
+          r: 6,
+          fill: "var(--surface)",
+          stroke: colour,
+          "stroke-width": 2.5,
+        }),
+        s(
+          "text",
+          { x: (t + 0.5) * unit, y: w >= 0 ? y(w) - 11 : y(w) + 20, "text-anchor": "middle", "font-size": 11.5 },
+          show(w, 2),
+        ),
+        s(
+          "text",
+          { x: (t + 0.5) * unit, y: height - 2, "text-anchor": "middle", "font-size": 11, class: "soft" },
+          `w${subscript(t)}`,
+        ),
       );
       group.addEventListener("keydown", (event) => {
         const step = { ArrowUp: STEP, ArrowDown: -STEP, PageUp: 5 * STEP, PageDown: -5 * STEP }[event.key];
@@ -149,11 +215,15 @@ export function learned(body: Element): void {
       });
       return group;
     });
-    const held = bars.contains(document.activeElement) ? Number(document.activeElement?.getAttribute("data-tap") ?? -1) : -1;
-    const svg = s("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Taps of the kernel" }, s("line", { x1: 0, x2: width, y1: y(0), y2: y(0), stroke: "var(--rule)" }), ...groups);
-    // the whole drawing listens, so that a drag goes on while the bars are drawn anew
-    svg.style.touchAction = "pan-x";
-    svg.style.cursor = "ns-resize";
+    const held = bars.contains(document.activeElement)
+      ? Number(document.activeElement?.getAttribute("data-tap") ?? -1)
+      : -1;
+    const svg = s(
+      "svg",
+      { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Taps of the kernel" },
+      s("line", { x1: 0, x2: width, y1: y(0), y2: y(0), stroke: "var(--rule)" }),
+      ...groups,
+    );
     groups.forEach((group, t) => group.setAttribute("data-tap", String(t)));
     refill(bars, svg);
     roving(groups);
@@ -161,22 +231,23 @@ export function learned(body: Element): void {
       groups.forEach((group, t) => group.setAttribute("tabindex", t === held ? "0" : "-1"));
       groups[held].focus({ preventScroll: true });
     }
-    svg.addEventListener("pointerdown", (event) => {
-      const box = bars.getBoundingClientRect();
-      const t = Math.floor((event.clientX - box.left + bars.scrollLeft) / unit);
-      if (t < 0 || t >= weights.length) return;
-      event.preventDefault();
-      const move = (at: PointerEvent): void => set(t, y.invert(at.clientY - bars.getBoundingClientRect().top));
-      const done = (): void => {
-        removeEventListener("pointermove", move);
-        removeEventListener("pointerup", done);
-        removeEventListener("pointercancel", done);
-      };
-      addEventListener("pointermove", move);
-      addEventListener("pointerup", done);
-      addEventListener("pointercancel", done);
-      move(event);
-    });
+  }
+
+  /** The frame around the drawing listens, so that a drag goes on while the bars are drawn anew. */
+  function drag(event: PointerEvent): void {
+    const box = bars.getBoundingClientRect();
+    const t = Math.floor(((event.clientX - box.left + bars.scrollLeft) / tapScale.width) * weights.length);
+    if (t < 0 || t >= weights.length || event.button !== 0) return;
+    event.preventDefault();
+    bars.setPointerCapture(event.pointerId);
+    const move = (at: PointerEvent): void => set(t, tapScale.y.invert(at.clientY - bars.getBoundingClientRect().top));
+    const done = (): void => {
+      bars.removeEventListener("pointermove", move);
+      for (const name of ["pointerup", "pointercancel"]) bars.removeEventListener(name, done);
+    };
+    bars.addEventListener("pointermove", move);
+    for (const name of ["pointerup", "pointercancel"]) bars.addEventListener(name, done);
+    move(event);
   }
 
   function phaseBars(gains: readonly number[]): void {
@@ -190,11 +261,39 @@ export function learned(body: Element): void {
       sums,
       s(
         "svg",
-        { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Sums of the phases: ${gains.map((g) => show(g)).join(", ")}; mean ${show(mean)}` },
+        {
+          width,
+          height,
+          viewBox: `0 0 ${width} ${height}`,
+          role: "img",
+          "aria-label": `Sums of the phases: ${gains.map((g) => show(g)).join(", ")}; mean ${show(mean)}`,
+        },
         ...gains.flatMap((gain, r) => [
-          s("rect", { x: r * unit + 12, width: unit - 24, y: Math.min(y(0), y(gain)), height: Math.max(1.5, Math.abs(y(gain) - y(0))), rx: 3, fill: layerColour(r) }),
-          s("text", { x: (r + 0.5) * unit, y: Math.min(y(0), y(gain)) - 5, "text-anchor": "middle", "font-size": 12, "font-weight": 600, class: "halo" }, show(gain)),
-          s("text", { x: (r + 0.5) * unit, y: height - 2, "text-anchor": "middle", "font-size": 11, class: "soft" }, `phase ${r}`),
+          s("rect", {
+            x: r * unit + 12,
+            width: unit - 24,
+            y: Math.min(y(0), y(gain)),
+            height: Math.max(1.5, Math.abs(y(gain) - y(0))),
+            rx: 3,
+            fill: layerColour(r),
+          }),
+          s(
+            "text",
+            {
+              x: (r + 0.5) * unit,
+              y: Math.min(y(0), y(gain)) - 5,
+              "text-anchor": "middle",
+              "font-size": 12,
+              "font-weight": 600,
+              class: "halo",
+            },
+            show(gain),
+          ),
+          s(
+            "text",
+            { x: (r + 0.5) * unit, y: height - 2, "text-anchor": "middle", "font-size": 11, class: "soft" },
+            `phase ${r}`,
+          ),
         ]),
         s("line", { x1: 0, x2: width, y1: y(0), y2: y(0), stroke: "var(--rule)" }),
         s("line", { x1: 0, x2: width, y1: y(mean), y2: y(mean), stroke: "var(--ink)", "stroke-dasharray": "5 4" }),
@@ -214,19 +313,56 @@ export function learned(body: Element): void {
       ...gains.flatMap((gain, r) => [
         r ? h("br") : "",
         `phase ${r}: `,
-        weights.map((_, t) => (t % stride === r ? `w${subscript(t)}` : "")).filter(Boolean).join(" + ") || "no tap",
-        " = ", weights.map((w, t) => (t % stride === r ? (w < 0 ? `(${show(w)})` : show(w)) : "")).filter(Boolean).join(" + ") || "0", " = ", h("b", {}, show(gain)),
-        "; the constant ", symbol("c", "plain"), ` = ${show(c)} becomes `, h("b", {}, show(c * gain)),
+        weights
+          .map((_, t) => (t % stride === r ? `w${subscript(t)}` : ""))
+          .filter(Boolean)
+          .join(" + ") || "no tap",
+        " = ",
+        weights
+          .map((w, t) => (t % stride === r ? (w < 0 ? `(${show(w)})` : show(w)) : ""))
+          .filter(Boolean)
+          .join(" + ") || "0",
+        " = ",
+        h("b", {}, show(gain)),
+        "; the constant ",
+        symbol("c", "plain"),
+        ` = ${show(c)} becomes `,
+        h("b", {}, show(c * gain)),
       ]),
     );
     const even = spread < 1e-9;
     refill(
       result,
       facts([
-        ["Ripple", even ? "0" : spread === Infinity ? "∞" : show(spread), "rms difference of the phases' sums, over their mean", even ? "good" : "bad"],
-        ["Ripple in the plane", even ? "0" : plane === Infinity ? "∞" : show(plane), "the same kernel along both axes", even ? "good" : "bad"],
-        ["Swing at this colour", show(swing), `${show(Math.abs(c))} × (largest − smallest sum); at the mean itself 0`, swing < 1e-9 ? "good" : "bad"],
-        ["Overlap", count === Infinity ? "holes" : count === 1 ? "even" : `uneven, ${show(count)}`, count === 1 ? (even ? "and the sums agree" : "yet the sums differ") : even ? "yet the sums agree" : "and the sums differ"],
+        [
+          "Ripple",
+          even ? "0" : spread === Infinity ? "∞" : show(spread),
+          "rms difference of the phases' sums, over their mean",
+          even ? "good" : "bad",
+        ],
+        [
+          "Ripple in the plane",
+          even ? "0" : plane === Infinity ? "∞" : show(plane),
+          "the same kernel along both axes",
+          even ? "good" : "bad",
+        ],
+        [
+          "Swing at this colour",
+          show(swing),
+          `${show(Math.abs(c))} × (largest − smallest sum); at the mean itself 0`,
+          swing < 1e-9 ? "good" : "bad",
+        ],
+        [
+          "Overlap",
+          count === Infinity ? "holes" : count === 1 ? "even" : `uneven, ${show(count)}`,
+          count === 1
+            ? even
+              ? "and the sums agree"
+              : "yet the sums differ"
+            : even
+              ? "yet the sums agree"
+              : "and the sums differ",
+        ],
       ]),
     );
   }
@@ -236,7 +372,10 @@ export function learned(body: Element): void {
     const top = Math.max(1e-9, ...table.flat().map(Math.abs));
     const [columns, rows, stride] = [96, 16, gains.length];
     tile(ramp, rows, columns, 1, (y, x) => ((2 * (x + 0.5)) / columns - 1) * (table[y % stride]![x % stride]! / top));
-    ramp.setAttribute("aria-label", "A ramp of constants through the kernel: the pattern is weakest at the mean, in the middle");
+    ramp.setAttribute(
+      "aria-label",
+      "A ramp of constants through the kernel: the pattern is weakest at the mean, in the middle",
+    );
     tile(patch, 12, 12, 1, (y, x) => far.value * (table[y % stride]![x % stride]! / top));
     patch.setAttribute("aria-label", `The constant ${show(far.value)} after the layer`);
   }
@@ -248,17 +387,30 @@ export function learned(body: Element): void {
     const points = d3.range(0, 0.5001, 0.005).map((f) => [f, response(weights, f)] as const);
     const x = d3.scaleLinear([0, 0.5], [8, width - 10]);
     const y = d3.scaleLinear([0, d3.max(points, (p) => p[1])! * 1.1 || 1], [height - 22, 8]);
-    const path = d3.line<readonly [number, number]>((p) => x(p[0]), (p) => y(p[1]))(points)!;
+    const path = d3.line<readonly [number, number]>(
+      (p) => x(p[0]),
+      (p) => y(p[1]),
+    )(points)!;
     const images = d3.range(1, Math.floor(stride / 2) + 1).map((j) => j / stride);
     refill(
       wave,
       s(
         "svg",
-        { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Frequency response; at the images of the constant it is ${images.map((f) => show(response(weights, f))).join(", ")}` },
+        {
+          width,
+          height,
+          viewBox: `0 0 ${width} ${height}`,
+          role: "img",
+          "aria-label": `Frequency response; at the images of the constant it is ${images.map((f) => show(response(weights, f))).join(", ")}`,
+        },
         s("line", { x1: 8, x2: width - 10, y1: y(0), y2: y(0), stroke: "var(--rule)" }),
         ...images.flatMap((f, j) => [
           s("line", { x1: x(f), x2: x(f), y1: 4, y2: y(0), stroke: ink("other"), "stroke-dasharray": "4 4" }),
-          s("text", { x: x(f), y: height - 6, "text-anchor": f > 0.45 ? "end" : "middle", "font-size": 11, class: "soft" }, `${j + 1}/${stride}`),
+          s(
+            "text",
+            { x: x(f), y: height - 6, "text-anchor": f > 0.45 ? "end" : "middle", "font-size": 11, class: "soft" },
+            `${j + 1}/${stride}`,
+          ),
           s("circle", { cx: x(f), cy: y(response(weights, f)), r: 4.5, fill: ink("other") }),
         ]),
         s("path", { d: path, fill: "none", stroke: ink("paint"), "stroke-width": 2.2 }),

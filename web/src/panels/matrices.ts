@@ -2,9 +2,24 @@
 import { tapColour, tapInk } from "../colours";
 import { button, choice, framed, h, onLook, refill, roving, s, show, slider, subscript } from "../dom";
 import { linked, whole, word } from "../links";
-import { dcGains, interpolation, firOf, resizeMatrix, ripple, rowSums, subpixelMatrix, transposedMatrix, valueOf, type Share, type Tied } from "../theory";
+import {
+  dcGains,
+  interpolation,
+  firOf,
+  resizeMatrix,
+  ripple,
+  rowSums,
+  subpixelMatrix,
+  transposedMatrix,
+  valueOf,
+  type Share,
+  type Tied,
+} from "../theory";
 
-const RANGES = { k: [2, 6, 4], s: [2, 3, 2], n: [2, 6, 4] } as const satisfies Record<string, readonly [number, number, number]>;
+const RANGES = { k: [2, 6, 4], s: [2, 3, 2], n: [2, 6, 4] } as const satisfies Record<
+  string,
+  readonly [number, number, number]
+>;
 type Mode = "nearest" | "linear";
 
 interface Shown {
@@ -28,7 +43,14 @@ export function matrices(body: Element): void {
     s: slider("stride", "s", "stride", RANGES.s, redraw),
     n: slider("plain", "N", "input size", RANGES.n, redraw),
   };
-  const mode = choice("Interpolation", [["nearest", "nearest"], ["linear", "linear"]], redraw);
+  const mode = choice(
+    "Interpolation",
+    [
+      ["nearest", "nearest"],
+      ["linear", "linear"],
+    ],
+    redraw,
+  );
   const grid = h("div", { class: "trio" });
   const formula = h("p", { class: "formula", "aria-live": "polite" });
   const link = linked("matrices", restore);
@@ -40,7 +62,17 @@ export function matrices(body: Element): void {
     h(
       "div",
       { class: "split over" },
-      h("div", { class: "controls pairs" }, ...Object.values(sliders).map((one) => one.element), mode.element, h("div", {}, button("Other weights", () => ((seed = (seed % 99) + 1), draw())))),
+      h(
+        "div",
+        { class: "controls pairs" },
+        ...Object.values(sliders).map((one) => one.element),
+        mode.element,
+        h(
+          "div",
+          {},
+          button("Other weights", () => ((seed = (seed % 99) + 1), draw())),
+        ),
+      ),
       h("div", { class: "card stack" }, grid, formula),
     ),
     link.element,
@@ -64,11 +96,30 @@ export function matrices(body: Element): void {
     const free = transposedMatrix(size, k, stride);
     const shuffled = subpixelMatrix(size, perPhase, stride);
     const tied = resizeMatrix(size, own, stride, kind);
-    const weights = (count: number, offset: number): number[] => Array.from({ length: count }, (_, t) => drawnWeight(seed * 31 + offset * 7 + t));
+    const weights = (count: number, offset: number): number[] =>
+      Array.from({ length: count }, (_, t) => drawnWeight(seed * 31 + offset * 7 + t));
     return [
-      { title: "Transposed convolution", letter: "w", matrix: free, weights: weights(k, 0), remark: `${k} taps, ${k} free weights` },
-      { title: "Sub-pixel convolution", letter: "v", matrix: shuffled, weights: weights(perPhase * stride, 1), remark: `${stride} phases of ${perPhase} taps: a transposed convolution with ${perPhase * stride} free weights` },
-      { title: "Resize, then convolution", letter: "u", matrix: tied, weights: weights(own, 2), remark: `${own} free ${own === 1 ? "weight" : "weights"}, shared by ${own + reach - 1} taps` },
+      {
+        title: "Transposed convolution",
+        letter: "w",
+        matrix: free,
+        weights: weights(k, 0),
+        remark: `${k} taps, ${k} free weights`,
+      },
+      {
+        title: "Sub-pixel convolution",
+        letter: "v",
+        matrix: shuffled,
+        weights: weights(perPhase * stride, 1),
+        remark: `${stride} phases of ${perPhase} taps: a transposed convolution with ${perPhase * stride} free weights`,
+      },
+      {
+        title: "Resize, then convolution",
+        letter: "u",
+        matrix: tied,
+        weights: weights(own, 2),
+        remark: `${own} free ${own === 1 ? "weight" : "weights"}, shared by ${own + reach - 1} taps`,
+      },
     ];
   }
 
@@ -90,14 +141,31 @@ export function matrices(body: Element): void {
     const reach = Math.max(...sums.map(Math.abs), 1e-9);
     const scale = 26 / reach;
     const blank = Array.from({ length: matrix.rows * matrix.columns }, (_, place) =>
-      s("rect", { x: (place % matrix.columns) * unit + 0.75, y: Math.floor(place / matrix.columns) * high + 18.75, width: unit - 1.5, height: high - 1.5, rx: 2, fill: "var(--cell)" }),
+      s("rect", {
+        x: (place % matrix.columns) * unit + 0.75,
+        y: Math.floor(place / matrix.columns) * high + 18.75,
+        width: unit - 1.5,
+        height: high - 1.5,
+        rx: 2,
+        fill: "var(--cell)",
+      }),
     );
-    const cells = [...matrix.entries].sort(([a], [b]) => a - b).map(([place, shares]) => {
-      const [row, column] = [Math.floor(place / matrix.columns), place % matrix.columns];
-      return { element: cell(shown, row, column, shares, unit, high), row, column, shares };
-    });
+    const cells = [...matrix.entries]
+      .sort(([a], [b]) => a - b)
+      .map(([place, shares]) => {
+        const [row, column] = [Math.floor(place / matrix.columns), place % matrix.columns];
+        return { element: cell(shown, row, column, shares, unit, high), row, column, shares };
+      });
     const rows = sums.map((sum, n) =>
-      s("rect", { class: "frame", x: sumsAt + 28 + Math.min(0, sum * scale), y: n * high + 20, width: Math.max(1, Math.abs(sum) * scale), height: high - 4, rx: 1.5, fill: sum < 0 ? "var(--other)" : "var(--paint)" }),
+      s("rect", {
+        class: "frame",
+        x: sumsAt + 28 + Math.min(0, sum * scale),
+        y: n * high + 20,
+        width: Math.max(1, Math.abs(sum) * scale),
+        height: high - 4,
+        rx: 1.5,
+        fill: sum < 0 ? "var(--other)" : "var(--paint)",
+      }),
     );
     const item: Drawn = { shown, cells, rows };
     drawn.push(item);
@@ -105,7 +173,8 @@ export function matrices(body: Element): void {
       for (const name of ["pointerenter", "focus", "click"]) one.element.addEventListener(name, () => pick(item, one));
     }
     roving(cells.map((one) => one.element));
-    const text = (x: number, words: string): SVGTextElement => s("text", { x, y: 11, "font-size": 11, class: "soft" }, words);
+    const text = (x: number, words: string): SVGTextElement =>
+      s("text", { x, y: 11, "font-size": 11, class: "soft" }, words);
     const spread = ripple(interior(shown, sliders.s.value));
     return h(
       "div",
@@ -116,14 +185,41 @@ export function matrices(body: Element): void {
         { class: "scroll" },
         s(
           "svg",
-          { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${shown.title} as a matrix of ${matrix.rows} outputs by ${matrix.columns} inputs` },
-          text(0, `${matrix.rows} × ${matrix.columns}`), text(sumsAt, "row sums"),
-          s("g", { "aria-hidden": "true" }, ...sums.map((sum, n) => s("text", { x: width - 2, y: n * high + 18 + high / 2 + 4, "text-anchor": "end", "font-size": 11 }, show(sum, 2)))),
-          s("g", { "aria-hidden": "true" }, ...blank, s("line", { x1: sumsAt + 28, x2: sumsAt + 28, y1: 18, y2: height - 4, stroke: "var(--rule)" }), ...rows),
+          {
+            width,
+            height,
+            viewBox: `0 0 ${width} ${height}`,
+            role: "group",
+            "aria-label": `${shown.title} as a matrix of ${matrix.rows} outputs by ${matrix.columns} inputs`,
+          },
+          text(0, `${matrix.rows} × ${matrix.columns}`),
+          text(sumsAt, "row sums"),
+          s(
+            "g",
+            { "aria-hidden": "true" },
+            ...sums.map((sum, n) =>
+              s(
+                "text",
+                { x: width - 2, y: n * high + 18 + high / 2 + 4, "text-anchor": "end", "font-size": 11 },
+                show(sum, 2),
+              ),
+            ),
+          ),
+          s(
+            "g",
+            { "aria-hidden": "true" },
+            ...blank,
+            s("line", { x1: sumsAt + 28, x2: sumsAt + 28, y1: 18, y2: height - 4, stroke: "var(--rule)" }),
+            ...rows,
+          ),
           s("g", {}, ...cells.map((one) => one.element)),
         ),
       ),
-      h("p", { class: "note" }, `${shown.remark}. A constant comes out ${spread < 1e-9 ? "constant" : `with ripple ${show(spread)}`}, away from the borders.`),
+      h(
+        "p",
+        { class: "note" },
+        `${shown.remark}. A constant comes out ${spread < 1e-9 ? "constant" : `with ripple ${show(spread)}`}, away from the borders.`,
+      ),
     );
   }
 
@@ -134,13 +230,35 @@ export function matrices(body: Element): void {
       const wide = ((unit - 1.5) * Math.abs(coefficient)) / total;
       const fill = tapColour(weight, shown.matrix.weights);
       const strip = s("rect", { x: left, y: row * high + 18.75, width: wide, height: high - 1.5, fill });
-      const name = s("text", { x: left + wide / 2, y: row * high + 18 + high / 2 + 4, "text-anchor": "middle", "font-size": 11 }, `${shown.letter}${subscript(weight)}`);
+      const name = s(
+        "text",
+        { x: left + wide / 2, y: row * high + 18 + high / 2 + 4, "text-anchor": "middle", "font-size": 11 },
+        `${shown.letter}${subscript(weight)}`,
+      );
       name.style.fill = tapInk(weight, shown.matrix.weights);
       left += wide;
       return wide < 15 ? [strip] : [strip, name];
     });
-    const frame = s("rect", { class: "frame", x: column * unit + 0.75, y: row * high + 18.75, width: unit - 1.5, height: high - 1.5, rx: 2, fill: "none", stroke: "none" });
-    return s("g", { class: "hit", role: "img", "aria-label": `row ${row}, column ${column}: ${words(shown, shares)} = ${show(valueOf(shares, shown.weights))}` }, ...strips, frame);
+    const frame = s("rect", {
+      class: "frame",
+      x: column * unit + 0.75,
+      y: row * high + 18.75,
+      width: unit - 1.5,
+      height: high - 1.5,
+      rx: 2,
+      fill: "none",
+      stroke: "none",
+    });
+    return s(
+      "g",
+      {
+        class: "hit",
+        role: "img",
+        "aria-label": `row ${row}, column ${column}: ${words(shown, shares)} = ${show(valueOf(shares, shown.weights))}`,
+      },
+      ...strips,
+      frame,
+    );
   }
 
   /** The same output row in all three, and every entry that holds a weight of the chosen one. */
@@ -150,8 +268,14 @@ export function matrices(body: Element): void {
       other.rows.forEach((bar, n) => bar.setAttribute("opacity", n === chosen.row ? "1" : "0.4"));
       for (const one of other.cells) {
         const same = other === item && one.shares.some((share) => wanted.has(share.weight));
-        one.element.setAttribute("opacity", other !== item ? (one.row === chosen.row ? "1" : "0.45") : same ? "1" : "0.28");
-        one.element.classList.toggle("on", other === item ? one === chosen : one.row === chosen.row && one.column === chosen.column);
+        one.element.setAttribute(
+          "opacity",
+          other !== item ? (one.row === chosen.row ? "1" : "0.45") : same ? "1" : "0.28",
+        );
+        one.element.classList.toggle(
+          "on",
+          other === item ? one === chosen : one.row === chosen.row && one.column === chosen.column,
+        );
       }
     }
     const { shown } = item;
@@ -160,17 +284,32 @@ export function matrices(body: Element): void {
     const places = item.cells.filter((one) => one.shares.some((share) => wanted.has(share.weight))).length;
     refill(
       formula,
-      h("b", {}, shown.title), `: entry (${chosen.row}, ${chosen.column}) is `, h("b", {}, words(shown, chosen.shares)), ` = ${show(valueOf(chosen.shares, shown.weights))}; `,
-      `${wanted.size === 1 ? "this weight stands" : "these weights stand"} in ${places} entries.`, h("br"),
-      `Row ${chosen.row}: `, row.map((one) => wrap(shown, one.shares)).join(" + "), " = ", row.map((one) => negative(valueOf(one.shares, shown.weights))).join(" + "), " = ", h("b", {}, show(sum)),
+      h("b", {}, shown.title),
+      `: entry (${chosen.row}, ${chosen.column}) is `,
+      h("b", {}, words(shown, chosen.shares)),
+      ` = ${show(valueOf(chosen.shares, shown.weights))}; `,
+      `${wanted.size === 1 ? "this weight stands" : "these weights stand"} in ${places} entries.`,
+      h("br"),
+      `Row ${chosen.row}: `,
+      row.map((one) => wrap(shown, one.shares)).join(" + "),
+      " = ",
+      row.map((one) => negative(valueOf(one.shares, shown.weights))).join(" + "),
+      " = ",
+      h("b", {}, show(sum)),
     );
   }
 }
 
 const words = (shown: Shown, shares: readonly Share[]): string =>
-  shares.map(({ weight, coefficient }) => `${Math.abs(coefficient - 1) < 1e-9 ? "" : `${show(coefficient)} `}${shown.letter}${subscript(weight)}`).join(" + ");
+  shares
+    .map(
+      ({ weight, coefficient }) =>
+        `${Math.abs(coefficient - 1) < 1e-9 ? "" : `${show(coefficient)} `}${shown.letter}${subscript(weight)}`,
+    )
+    .join(" + ");
 
-const wrap = (shown: Shown, shares: readonly Share[]): string => (shares.length > 1 ? `(${words(shown, shares)})` : words(shown, shares));
+const wrap = (shown: Shown, shares: readonly Share[]): string =>
+  shares.length > 1 ? `(${words(shown, shares)})` : words(shown, shares);
 
 const negative = (value: number): string => (value < 0 ? `(${show(value)})` : show(value));
 

@@ -4,7 +4,10 @@ import { button, facts, framed, h, onLook, refill, show, slider, symbol } from "
 import { linked, whole } from "../links";
 import { degreesOfFreedom, outputSize, overlapMap, ratio, overlapCounts, unevenness, type Axis } from "../theory";
 
-const RANGES = { k: [1, 8, 3], s: [1, 4, 2], p: [0, 4, 0], d: [1, 3, 1], n: [2, 9, 6] } as const satisfies Record<string, readonly [number, number, number]>;
+const RANGES = { k: [1, 8, 3], s: [1, 4, 2], p: [0, 4, 0], d: [1, 3, 1], n: [2, 9, 6] } as const satisfies Record<
+  string,
+  readonly [number, number, number]
+>;
 type Name = keyof typeof RANGES;
 
 const MARGIN = 34;
@@ -30,7 +33,12 @@ export function planes(body: Element): void {
     redraw();
   });
   const play = button("Paint step by step", () => (timer ? stop() : start()), { class: "primary" });
-  const canvas = h("canvas", { tabindex: 0, role: "application", "aria-roledescription": "map of counts", "aria-describedby": "planes-reading" });
+  const canvas = h("canvas", {
+    tabindex: 0,
+    role: "application",
+    "aria-roledescription": "map of counts",
+    "aria-describedby": "planes-reading",
+  });
   const frame = h("div", { class: "scroll" }, canvas);
   const reading = h("p", { class: "formula", id: "planes-reading", "aria-live": "polite" });
   const result = h("div");
@@ -46,7 +54,18 @@ export function planes(body: Element): void {
     h(
       "div",
       { class: "split" },
-      h("div", { class: "controls pairs" }, ...Object.values(sliders).map((one) => one.element), progress.element, h("div", { class: "row" }, play, button("One step", () => step()))),
+      h(
+        "div",
+        { class: "controls pairs" },
+        ...Object.values(sliders).map((one) => one.element),
+        progress.element,
+        h(
+          "div",
+          { class: "row" },
+          play,
+          button("One step", () => step()),
+        ),
+      ),
       h("div", { class: "stack" }, h("div", { class: "card stack" }, frame, reading), result),
     ),
     h("h3", {}, "What evenness costs: free parameters of a kernel per pair of channels"),
@@ -54,15 +73,29 @@ export function planes(body: Element): void {
     h(
       "p",
       { class: "note" },
-      "Any kernel: ", symbol("k", "kernel"), "². Balanced, so that every constant stays constant: ", symbol("k", "kernel"), "² − (", symbol("s", "stride"),
-      "² − 1). Resize-convolution of the same size: (", symbol("k", "kernel"), " − ", symbol("s", "stride"), " + 1)². Balanced kernels are the larger family; in one dimension both are the same.",
+      "Any kernel: ",
+      symbol("k", "kernel"),
+      "². Balanced, so that every constant stays constant: ",
+      symbol("k", "kernel"),
+      "² − (",
+      symbol("s", "stride"),
+      "² − 1). Resize-convolution of the same size: (",
+      symbol("k", "kernel"),
+      " − ",
+      symbol("s", "stride"),
+      " + 1)². Balanced kernels are the larger family; in one dimension both are the same.",
     ),
     link.element,
   );
   canvas.addEventListener("pointermove", point);
   canvas.addEventListener("pointerdown", point);
   canvas.addEventListener("keydown", (event) => {
-    const moves: Record<string, [number, number]> = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+    const moves: Record<string, [number, number]> = {
+      ArrowLeft: [0, -1],
+      ArrowRight: [0, 1],
+      ArrowUp: [-1, 0],
+      ArrowDown: [1, 0],
+    };
     const move = moves[event.key];
     if (!move) return;
     event.preventDefault();
@@ -90,7 +123,14 @@ export function planes(body: Element): void {
   }
 
   function axisOf(padding: number): Axis {
-    return { size: sliders.n.value, kernel: sliders.k.value, stride: sliders.s.value, padding, dilation: sliders.d.value, outputPadding: 0 };
+    return {
+      size: sliders.n.value,
+      kernel: sliders.k.value,
+      stride: sliders.s.value,
+      padding,
+      dilation: sliders.d.value,
+      outputPadding: 0,
+    };
   }
 
   function start(): void {
@@ -125,7 +165,9 @@ export function planes(body: Element): void {
 
   /** Where the stamp of one input lands on an axis. */
   function landed(i: number, length: number): number[] {
-    return Array.from({ length: axis.kernel }, (_, t) => axis.stride * i + axis.dilation * t - axis.padding).filter((n) => n >= 0 && n < length);
+    return Array.from({ length: axis.kernel }, (_, t) => axis.stride * i + axis.dilation * t - axis.padding).filter(
+      (n) => n >= 0 && n < length,
+    );
   }
 
   function countsNow(length: number): { counts: Int32Array; last: [number[], number[]] | null } {
@@ -166,19 +208,28 @@ export function planes(body: Element): void {
       cell(4, MARGIN + unit * n, MARGIN - 10, unit, count, axisMost);
     });
     for (let y = 0; y < length; y++) {
-      for (let x = 0; x < length; x++) cell(MARGIN + unit * x, MARGIN + unit * y, unit, unit, counts[y * length + x]!, most);
+      for (let x = 0; x < length; x++)
+        cell(MARGIN + unit * x, MARGIN + unit * y, unit, unit, counts[y * length + x]!, most);
     }
     context.lineWidth = 2;
     if (last && last[0].length && last[1].length) {
       context.strokeStyle = colour("kernel");
-      for (const y of last[0]) for (const x of last[1]) context.strokeRect(MARGIN + unit * x + 1, MARGIN + unit * y + 1, unit - 2, unit - 2);
+      for (const y of last[0])
+        for (const x of last[1]) context.strokeRect(MARGIN + unit * x + 1, MARGIN + unit * y + 1, unit - 2, unit - 2);
     }
     context.strokeStyle = colour("other");
     context.strokeRect(MARGIN + unit * spot[1] + 0.5, MARGIN + unit * spot[0] + 0.5, unit - 1, unit - 1);
     context.strokeRect(MARGIN + unit * spot[1] + 0.5, 4.5, unit - 1, MARGIN - 11);
     context.strokeRect(4.5, MARGIN + unit * spot[0] + 0.5, MARGIN - 11, unit - 1);
     tell(line, counts, length);
-    link.changed({ k: axis.kernel, s: axis.stride, p: axis.padding, d: axis.dilation, n: axis.size, i: progress.value });
+    link.changed({
+      k: axis.kernel,
+      s: axis.stride,
+      p: axis.padding,
+      d: axis.dilation,
+      n: axis.size,
+      i: progress.value,
+    });
   }
 
   function tell(line: number[], counts: Int32Array, length: number): void {
@@ -188,7 +239,9 @@ export function planes(body: Element): void {
     canvas.setAttribute("aria-label", `Counts of ${length} by ${length} outputs; row ${y}, column ${x}: ${now}`);
     refill(
       reading,
-      h("b", {}, `Output (${y}, ${x})`), `: ${line[y]} strokes down × ${line[x]} across = `, h("b", {}, show(whole)),
+      h("b", {}, `Output (${y}, ${x})`),
+      `: ${line[y]} strokes down × ${line[x]} across = `,
+      h("b", {}, show(whole)),
       now === whole ? null : `; ${now} so far, after ${progress.value} of ${axis.size ** 2} inputs`,
       h("br"),
       `Margins: the counts of one axis. The plane is their product.`,
@@ -201,7 +254,12 @@ export function planes(body: Element): void {
       result,
       facts([
         ["On one axis", one === Infinity ? "holes" : show(one), "most : fewest strokes", one === 1 ? "good" : "bad"],
-        ["In the plane", both === Infinity ? "holes" : show(both), one === Infinity ? "some outputs are never written" : `${show(one)} × ${show(one)}`, both === 1 ? "good" : "bad"],
+        [
+          "In the plane",
+          both === Infinity ? "holes" : show(both),
+          one === Infinity ? "some outputs are never written" : `${show(one)} × ${show(one)}`,
+          both === 1 ? "good" : "bad",
+        ],
         ["Free parameters", show(free.free), "any kernel"],
         ["Balanced / resize", `${free.balanced} / ${free.resize}`, "kernels that cannot make a pattern"],
       ]),
@@ -225,6 +283,19 @@ export function planes(body: Element): void {
         }),
       ),
     );
-    refill(freedom, h("table", {}, h("caption", { class: "quiet" }, "Free, balanced and resize-convolution parameters by kernel and stride, in two dimensions, dilation 1"), h("thead", {}, head), h("tbody", {}, ...rows)));
+    refill(
+      freedom,
+      h(
+        "table",
+        {},
+        h(
+          "caption",
+          { class: "quiet" },
+          "Free, balanced and resize-convolution parameters by kernel and stride, in two dimensions, dilation 1",
+        ),
+        h("thead", {}, head),
+        h("tbody", {}, ...rows),
+      ),
+    );
   }
 }

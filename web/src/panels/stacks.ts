@@ -5,7 +5,23 @@ import { paletteOf, tile } from "../canvas";
 import { button, choice, facts, framed, h, onLook, percent, refill, s, show } from "../dom";
 import { linked, whole, word } from "../links";
 import { decode, encode, enlargement, KINDS, layerOf, LIMITS, nameOf, PRESETS, type Block, type Kind } from "../stack";
-import { apply, bornAt, collapsed, colour, growth, isRandom, leaky, linePeriod, powerByPeriod, root, squared, statistics, type Field, type Layer, type Statistics } from "../theory";
+import {
+  apply,
+  bornAt,
+  collapsed,
+  colour,
+  growth,
+  isRandom,
+  leaky,
+  linePeriod,
+  powerByPeriod,
+  root,
+  squared,
+  statistics,
+  type Field,
+  type Layer,
+  type Statistics,
+} from "../theory";
 
 /** Largest period cell per axis: with activations in the plane, with activations on one axis, without. */
 const CELLS = { plane: 32, line: 256, linear: 256 } as const;
@@ -24,8 +40,24 @@ interface Depth {
 
 export function stacks(body: Element): void {
   const redraw = framed(draw);
-  const axes = choice("Signal", [["2", "picture"], ["1", "sound, one axis"]], redraw);
-  const activation = choice("Between layers", [["none", "nothing"], ["relu", "ReLU"], ["slight", "leaky ReLU, 0.1"], ["leaky", "leaky ReLU, 0.2"]], redraw);
+  const axes = choice(
+    "Signal",
+    [
+      ["2", "picture"],
+      ["1", "sound, one axis"],
+    ],
+    redraw,
+  );
+  const activation = choice(
+    "Between layers",
+    [
+      ["none", "nothing"],
+      ["relu", "ReLU"],
+      ["slight", "leaky ReLU, 0.1"],
+      ["leaky", "leaky ReLU, 0.2"],
+    ],
+    redraw,
+  );
   const list = h("ol", { class: "layers" });
   const remark = h("p", { class: "note" });
   const depths = h("div", { class: "depths" });
@@ -57,10 +89,32 @@ export function stacks(body: Element): void {
       h(
         "div",
         { class: "stack" },
-        h("div", { class: "card stack" }, h("h3", {}, "How strongly each position varies: the composed overlap"), depths),
-        h("div", { class: "card stack" }, h("div", { class: "row" }, h("h3", {}, "One untrained network, one constant colour, before each activation"), button("Another draw", () => ((seed += 1), redraw()))), draws),
+        h(
+          "div",
+          { class: "card stack" },
+          h("h3", {}, "How strongly each position varies: the composed overlap"),
+          depths,
+        ),
+        h(
+          "div",
+          { class: "card stack" },
+          h(
+            "div",
+            { class: "row" },
+            h("h3", {}, "One untrained network, one constant colour, before each activation"),
+            button("Another draw", () => ((seed += 1), redraw())),
+          ),
+          draws,
+        ),
         result,
-        h("div", { class: "card stack" }, h("h3", {}, "Lines at the output: whose they are, and how much of the power they hold"), lines, spectrum, last),
+        h(
+          "div",
+          { class: "card stack" },
+          h("h3", {}, "Lines at the output: whose they are, and how much of the power they hold"),
+          lines,
+          spectrum,
+          last,
+        ),
       ),
     ),
     link.element,
@@ -104,7 +158,13 @@ export function stacks(body: Element): void {
 
   function row(block: Block, index: number): HTMLElement {
     const info = KINDS[block.kind];
-    const kinds = h("select", { "aria-label": `kind of layer ${index + 1}` }, ...(Object.keys(KINDS) as Kind[]).map((kind) => h("option", { value: kind, selected: kind === block.kind }, KINDS[kind].label)));
+    const kinds = h(
+      "select",
+      { "aria-label": `kind of layer ${index + 1}` },
+      ...(Object.keys(KINDS) as Kind[]).map((kind) =>
+        h("option", { value: kind, selected: kind === block.kind }, KINDS[kind].label),
+      ),
+    );
     kinds.addEventListener("change", () => {
       block.kind = kinds.value as Kind;
       if (KINDS[block.kind].stride) block.stride = Math.max(2, block.stride);
@@ -113,7 +173,13 @@ export function stacks(body: Element): void {
       (list.children[index]?.querySelector("select") as HTMLElement | null)?.focus();
     });
     const field = (name: "kernel" | "stride" | "padding", sym: string, low: number): HTMLElement => {
-      const input = h("input", { type: "number", min: low, max: LIMITS[name], value: block[name], "aria-label": `${name} of layer ${index + 1}` });
+      const input = h("input", {
+        type: "number",
+        min: low,
+        max: LIMITS[name],
+        value: block[name],
+        "aria-label": `${name} of layer ${index + 1}`,
+      });
       input.addEventListener("input", () => {
         const value = Math.round(Number(input.value));
         if (input.value === "" || !(value >= low && value <= LIMITS[name])) return;
@@ -131,14 +197,23 @@ export function stacks(body: Element): void {
     const item = h(
       "li",
       { class: "layer" },
-      h("b", {}, `${index + 1}`), kinds,
-      info.kernel && field("kernel", "k", 1), info.stride && field("stride", "s", 2), info.padding && field("padding", "p", 0),
+      h("b", {}, `${index + 1}`),
+      kinds,
+      info.kernel && field("kernel", "k", 1),
+      info.stride && field("stride", "s", 2),
+      info.padding && field("padding", "p", 0),
       h(
         "span",
         { class: "end" },
         button("↑", () => move(-1), { "aria-label": `Move layer ${index + 1} up`, disabled: index === 0 }),
-        button("↓", () => move(1), { "aria-label": `Move layer ${index + 1} down`, disabled: index === blocks.length - 1 }),
-        button("×", () => (blocks.splice(index, 1), edit()), { "aria-label": `Remove layer ${index + 1}`, disabled: blocks.length === 1 }),
+        button("↓", () => move(1), {
+          "aria-label": `Move layer ${index + 1} down`,
+          disabled: index === blocks.length - 1,
+        }),
+        button("×", () => (blocks.splice(index, 1), edit()), {
+          "aria-label": `Remove layer ${index + 1}`,
+          disabled: blocks.length === 1,
+        }),
       ),
     );
     item.style.setProperty("--tint", growth(layerOf(block)) > 1 ? layerColour(index) : "var(--rule)");
@@ -191,9 +266,24 @@ export function stacks(body: Element): void {
     refill(
       result,
       facts([
-        ["Period at the output", show(Math.max(1, ...[...shares].filter(([, power]) => power > 1e-12).map(([period]) => period))), `${unitName()}; 1 is constant`, end.acFraction > 0 ? "bad" : "good"],
-        ["Unevenness", end.unevenness === Infinity ? "holes" : show(end.unevenness), "largest : smallest variance", end.unevenness === 1 ? "good" : "bad"],
-        ["Pattern before training", percent(end.acFraction), "of the output's expected power is not the constant", end.acFraction > 0 ? "bad" : "good"],
+        [
+          "Period at the output",
+          show(Math.max(1, ...[...shares].filter(([, power]) => power > 1e-12).map(([period]) => period))),
+          `${unitName()}; 1 is constant`,
+          end.acFraction > 0 ? "bad" : "good",
+        ],
+        [
+          "Unevenness",
+          end.unevenness === Infinity ? "holes" : show(end.unevenness),
+          "largest : smallest variance",
+          end.unevenness === 1 ? "good" : "bad",
+        ],
+        [
+          "Pattern before training",
+          percent(end.acFraction),
+          "of the output's expected power is not the constant",
+          end.acFraction > 0 ? "bad" : "good",
+        ],
       ]),
     );
     owners(end, shares);
@@ -205,10 +295,19 @@ export function stacks(body: Element): void {
     refill(
       depths,
       ...found.map(({ statistics: now }, index) => {
-        const canvas = h("canvas", { role: "img", "aria-label": `Variance after layer ${index + 1}: unevenness ${show(now.unevenness)}` });
+        const canvas = h("canvas", {
+          role: "img",
+          "aria-label": `Variance after layer ${index + 1}: unevenness ${show(now.unevenness)}`,
+        });
         const rows = now.axes === 1 ? 1 : now.cell;
         const top = Math.max(...now.variance);
-        tile(canvas, rows, now.cell, repeats(now.cell), (y, x) => -(top > 0 ? now.variance[y * now.cell + x]! / top : 0) * (now.unevenness === 1 ? 0.55 : 1));
+        tile(
+          canvas,
+          rows,
+          now.cell,
+          repeats(now.cell),
+          (y, x) => -(top > 0 ? now.variance[y * now.cell + x]! / top : 0) * (now.unevenness === 1 ? 0.55 : 1),
+        );
         return h(
           "div",
           { class: "depth" },
@@ -225,8 +324,15 @@ export function stacks(body: Element): void {
   /** One depth per frame: numbers do not wait for pictures. */
   function samples(found: readonly Depth[]): void {
     cancelAnimationFrame(drawing);
-    const canvases = found.map((_, index) => h("canvas", { role: "img", "aria-label": `One draw after layer ${index + 1}` }));
-    refill(draws, ...canvases.map((canvas, index) => h("div", { class: "depth" }, canvas, h("span", {}, `after layer ${index + 1}`))));
+    const canvases = found.map((_, index) =>
+      h("canvas", { role: "img", "aria-label": `One draw after layer ${index + 1}` }),
+    );
+    refill(
+      draws,
+      ...canvases.map((canvas, index) =>
+        h("div", { class: "depth" }, canvas, h("span", {}, `after layer ${index + 1}`)),
+      ),
+    );
     const next = (index: number): void => {
       if (index === found.length) return;
       one(found[index]!, canvases[index]!);
@@ -269,7 +375,23 @@ export function stacks(body: Element): void {
     refill(
       lines,
       rows.length
-        ? h("table", {}, h("thead", {}, h("tr", {}, h("th", {}, "Period"), h("th", { class: "wide" }, "First made by"), h("th", {}, "Share of power"), h("th", {}, ""))), h("tbody", {}, ...rows))
+        ? h(
+            "table",
+            {},
+            h(
+              "thead",
+              {},
+              h(
+                "tr",
+                {},
+                h("th", {}, "Period"),
+                h("th", { class: "wide" }, "First made by"),
+                h("th", {}, "Share of power"),
+                h("th", {}, ""),
+              ),
+            ),
+            h("tbody", {}, ...rows),
+          )
         : h("p", { class: "note" }, end.cell === 1 ? "No layer enlarges the signal: there are no lines." : "No lines."),
     );
   }
@@ -295,22 +417,58 @@ export function stacks(body: Element): void {
       const period = linePeriod(f, end.cell);
       const stroke = f === 0 ? ink("soft") : layerColour(bornAt(layers, period));
       const place = x(f / end.cell);
-      if (then && then[f]! > 1e-9) marks.push(s("circle", { cx: place, cy: level(then[f]!), r: 4.5, fill: "none", stroke, "stroke-width": 1.5 }));
+      if (then && then[f]! > 1e-9)
+        marks.push(s("circle", { cx: place, cy: level(then[f]!), r: 4.5, fill: "none", stroke, "stroke-width": 1.5 }));
       if (now[f]! < 1e-9) continue;
       marks.push(
-        s("line", { x1: place, x2: place, y1: floor, y2: level(now[f]!), stroke, "stroke-width": Math.max(1.5, Math.min(5, 130 / end.cell)) }),
-        s("circle", { cx: place, cy: level(now[f]!), r: end.cell > 64 ? 2 : 4, fill: stroke }, s("title", {}, f === 0 ? `the constant: ${percent(now[0]!)}` : `period ${period} ${unitName()}: ${show(10 * Math.log10(now[f]!))} dB`)),
+        s("line", {
+          x1: place,
+          x2: place,
+          y1: floor,
+          y2: level(now[f]!),
+          stroke,
+          "stroke-width": Math.max(1.5, Math.min(5, 130 / end.cell)),
+        }),
+        s(
+          "circle",
+          { cx: place, cy: level(now[f]!), r: end.cell > 64 ? 2 : 4, fill: stroke },
+          s(
+            "title",
+            {},
+            f === 0
+              ? `the constant: ${percent(now[0]!)}`
+              : `period ${period} ${unitName()}: ${show(10 * Math.log10(now[f]!))} dB`,
+          ),
+        ),
       );
     }
-    const text = (px: number, py: number, words: string, anchor = "middle"): SVGTextElement => s("text", { x: px, y: py, "text-anchor": anchor, "font-size": 11, class: "soft" }, words);
+    const text = (px: number, py: number, words: string, anchor = "middle"): SVGTextElement =>
+      s("text", { x: px, y: py, "text-anchor": anchor, "font-size": 11, class: "soft" }, words);
     refill(
       spectrum,
       s(
         "svg",
-        { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Expected power of every line along one axis, in dB of the whole power; the table above has the shares" },
-        ...[0, -20, -40].flatMap((db) => [s("line", { x1: left, x2: width - 10, y1: y(db), y2: y(db), stroke: "var(--rule)" }), text(left - 6, y(db) + 4, `${show(db)} dB`, "end")]),
-        ...["constant", "1/8", "1/4", "3/8", "1/2"].map((words, eighth) => text(x(eighth / 8), floor + 16, words, eighth ? "middle" : "start")),
-        text(width - 12, floor + 34, axes.select.value === "2" ? "cycles per px, along one axis" : "cycles per sample", "end"),
+        {
+          width,
+          height,
+          viewBox: `0 0 ${width} ${height}`,
+          role: "img",
+          "aria-label":
+            "Expected power of every line along one axis, in dB of the whole power; the table above has the shares",
+        },
+        ...[0, -20, -40].flatMap((db) => [
+          s("line", { x1: left, x2: width - 10, y1: y(db), y2: y(db), stroke: "var(--rule)" }),
+          text(left - 6, y(db) + 4, `${show(db)} dB`, "end"),
+        ]),
+        ...["constant", "1/8", "1/4", "3/8", "1/2"].map((words, eighth) =>
+          text(x(eighth / 8), floor + 16, words, eighth ? "middle" : "start"),
+        ),
+        text(
+          width - 12,
+          floor + 34,
+          axes.select.value === "2" ? "cycles per px, along one axis" : "cycles per sample",
+          "end",
+        ),
         ...marks,
       ),
     );
@@ -320,7 +478,8 @@ export function stacks(body: Element): void {
     const tail = blocks.at(-1)!;
     const before = found.at(-2)?.statistics;
     if (!before || (tail.kind !== "conv" && tail.kind !== "box")) {
-      last.textContent = "A layer makes new lines at the periods that its stride and those behind it reach together, so early layers make the coarse ones. Add a stride-1 convolution at the end to see what it leaves.";
+      last.textContent =
+        "A layer makes new lines at the periods that its stride and those behind it reach together, so early layers make the coarse ones. Add a stride-1 convolution at the end to see what it leaves.";
       return;
     }
     const [then, now] = [powerByPeriod(before), powerByPeriod(found.at(-1)!.statistics)];
@@ -328,7 +487,9 @@ export function stacks(body: Element): void {
       .filter(([, power]) => power > 1e-12)
       .map(([period, power]) => {
         const rest = (now.get(period) ?? 0) / found.at(-1)!.statistics.power[0]! / (power / before.power[0]!);
-        return rest < 1e-12 ? `period ${period} removed` : `period ${period} ${rest > 1 ? "up" : "down"} ${show(Math.abs(10 * Math.log10(rest)), 2)} dB`;
+        return rest < 1e-12
+          ? `period ${period} removed`
+          : `period ${period} ${rest > 1 ? "up" : "down"} ${show(Math.abs(10 * Math.log10(rest)), 2)} dB`;
       });
     last.textContent =
       `The last layer, ${nameOf(tail)}, against the constant: ${words.join(", ") || "no lines to remove"}. ` +

@@ -25,7 +25,10 @@ function table(rows: number, lags: number): number[][] {
   return Array.from({ length: rows }, () => new Array<number>(2 * lags + 1).fill(0));
 }
 
-function convolution(gradient: Gradient, layer: { kernel: number; stride: number; padding: number; dilation: number }): Gradient {
+function convolution(
+  gradient: Gradient,
+  layer: { kernel: number; stride: number; padding: number; dilation: number },
+): Gradient {
   const { stride } = layer;
   const lags = reach(gradient);
   const local = table(gradient.local.length * stride, stride * lags);

@@ -39,7 +39,12 @@ export function subpixelMatrix(size: number, kernel: number, stride: number): Ti
 /** Interpolation, then a convolution: tied taps (the fold). */
 export function resizeMatrix(size: number, kernel: number, stride: number, mode: Interpolation): Tied {
   const { fir } = firOf(interpolation(stride, mode));
-  const columns = Array.from({ length: kernel }, (_, t) => fold(Array.from({ length: kernel }, (_, u) => (u === t ? 1 : 0)), fir));
+  const columns = Array.from({ length: kernel }, (_, t) =>
+    fold(
+      Array.from({ length: kernel }, (_, u) => (u === t ? 1 : 0)),
+      fir,
+    ),
+  );
   const taps = Array.from({ length: columns[0]!.length }, (_, m) =>
     columns.flatMap((column, t) => (Math.abs(column[m]!) > 1e-12 ? [{ weight: t, coefficient: column[m]! }] : [])),
   );

@@ -74,7 +74,12 @@ export function tapsOfPhase(kernel: number, stride: number, dilation: number, ph
 }
 
 /** How far a tone stays above its strongest image, in dB; frequency in cycles per input sample. */
-export function imageRejection(weights: readonly number[], stride: number, dilation: number, frequency: number): number {
+export function imageRejection(
+  weights: readonly number[],
+  stride: number,
+  dilation: number,
+  frequency: number,
+): number {
   const power = Array.from({ length: stride }, (_, j) => response(weights, (frequency + j) / stride, dilation) ** 2);
   const floor = 1e-27 * weights.length * weights.reduce((sum, w) => sum + w * w, 0);
   const heard = power.map((p) => (p < floor ? 0 : p));

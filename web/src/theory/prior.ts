@@ -67,14 +67,23 @@ function steps(layer: Layer, cell: number, visit: Visit): void {
       return spread(cell, layer.stride, layer.stride, 0, 1, visit);
     case "resize": {
       const scale = layer.taps.length;
-      const row = (n: number): Taps => layer.taps[n % scale]!.map(([offset, w]) => [Math.floor(n / scale) + offset, w] as const);
-      return fixed(cell, Array.from({ length: scale * cell }, (_, n) => row(n)), visit);
+      const row = (n: number): Taps =>
+        layer.taps[n % scale]!.map(([offset, w]) => [Math.floor(n / scale) + offset, w] as const);
+      return fixed(
+        cell,
+        Array.from({ length: scale * cell }, (_, n) => row(n)),
+        visit,
+      );
     }
     case "conv": {
       const offsets = Array.from({ length: layer.kernel }, (_, t) => mod(layer.dilation * t - layer.padding, cell));
       if (layer.equal) {
         const row = (n: number): Taps => offsets.map((o) => [n + o, 1 / layer.kernel] as const);
-        return fixed(cell, Array.from({ length: cell }, (_, n) => row(n)), visit);
+        return fixed(
+          cell,
+          Array.from({ length: cell }, (_, n) => row(n)),
+          visit,
+        );
       }
       for (const o of offsets) {
         for (let n = 0; n < cell; n++) {
