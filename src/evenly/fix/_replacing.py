@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["Made", "built", "described", "distance", "taken_over"]
+__all__ = ["Made", "adopted", "built", "described", "distance", "taken_over"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,26 @@ def taken_over(new: nn.Module, old: nn.Module, names: Sequence[str]) -> None:
     for name in names:
         if old._parameters.get(name) is not None:
             setattr(new, name, old._parameters[name])
+
+
+def adopted(new: nn.Module, old: nn.Module) -> None:
+    """Give a layer all parameters of another one, with whatever computes them (parametrizations; hooks move apart)."""
+    for name in ("weight", "bias"):
+        if name in old._parameters:
+            new._parameters[name] = old._parameters[name]
+            continue
+        new._parameters.pop(name, None)
+        if name in vars(old):  # a hook computes it before every call
+            vars(new)[name] = vars(old)[name]
+    for name, parameter in old._parameters.items():
+        new._parameters.setdefault(name, parameter)
+    new._buffers.update(old._buffers)
+    computing = getattr(old, "parametrizations", None)
+    if isinstance(computing, nn.ModuleDict):
+        parametrize._inject_new_class(new)
+        new.parametrizations = computing
+        for name in computing:
+            parametrize._inject_property(new, name)
 
 
 def distance(new: Tensor, old: Tensor) -> float:

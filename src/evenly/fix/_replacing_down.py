@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from evenly.errors import ParameterError
-from evenly.fix._replacing import Made, built, taken_over
+from evenly.fix._replacing import Made, adopted, built
 from evenly.nn import (
     AntialiasedConv1d,
     AntialiasedConv2d,
@@ -45,8 +45,8 @@ def antialiased(layer: Any) -> Made:
     """A layer of the same output sizes that is filtered before samples are dropped.
 
     Args:
-        layer: A strided convolution, with plain parameters and without hooks, a maximum or an average pool. The new
-            layer has its very parameters.
+        layer: A strided convolution, without hooks of its user's, a maximum or an average pool. The new layer has its
+            very parameters, and computes them as it does.
 
     Raises:
         ParameterError: If it is nothing of this kind, is of stride 1, or its sizes cannot be kept.
@@ -85,14 +85,14 @@ def _convolution(layer: Any) -> Made:
         _CONV[len(reach) - 1], layer, layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
         pads, layer.dilation, layer.groups, layer.bias is not None, mode, taps=taps,
     )  # fmt: skip
-    taken_over(new, layer, ("weight", "bias"))
+    adopted(new, layer)
     return Made(new, note=note)
 
 
 def _max_pool(layer: Any) -> Made:
     dims = 1 + _MAX.index(_own_class(layer, _MAX))
     if layer.return_indices:
-        raise ParameterError("it returns indices, which an un-pooling reads; resize and convolve there instead")
+        raise ParameterError("it returns indices, which an un-pooling reads")
     kernel, stride, padding, dilation = (
         _per_axis(v, dims) for v in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
     )

@@ -181,8 +181,8 @@ class Network:
         where = f"the forward of {type(module or self.module).__name__}"
         what = label or name
         raise UsageError(
-            f"no module does it: {where} calls a function ({what.partition('#')[0]}); put a layer in its place, which "
-            "can be replaced"
+            f"no module does it: {where} calls a function ({what.partition('#')[0]}); call a layer, which can be "
+            "replaced"
         )
 
     def shuffle_of(self, conv: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from evenly.errors import EvenlyError
+from evenly.errors import EvenlyError, UsageError
 from evenly.fix._optimizers import Parameters, parameters
 from evenly.fix._replacing import Made, described, taken_over
 from evenly.fix._replacing_down import antialiased, edge_padded
@@ -32,12 +32,16 @@ def made(network: Network, name: str, layer: nn.Module, method: Method) -> Made:
         method: How it is replaced.
 
     Raises:
-        ParameterError: If it cannot be.
+        EvenlyError: If it cannot be.
     """
-    work = _working(layer, shares=method != "subpixel" and not _computed(layer))
+    obstacle = network.obstacle(name, method)
+    if obstacle:
+        raise UsageError(obstacle)
+    keeps = method in ("antialias", "pad")
+    work = _working(layer, shares=keeps or (method == "resize" and not _computed(layer)))
     if method == "pad":
         return edge_padded(work)
-    if _computed(layer):
+    if not keeps and _computed(layer):
         _plain(work)
     hooks = _taken_hooks(work)
     new = _convert(network, name, work, method)
@@ -102,14 +106,11 @@ class Copy:
         """Replace a module, in all its places; or say why not."""
         layer = self.module.get_submodule(name)
         before = described(layer)
-        obstacle = self.network.obstacle(name, method)
         try:
-            new = None if obstacle else made(self.network, name, layer, method)
+            new = made(self.network, name, layer, method)
         except EvenlyError as error:
-            obstacle = str(error)
-        if new is None or obstacle:
-            return LayerChange(name, method, before, None, note=obstacle)
-        notes = [] if method == "pad" else _computed(layer)
+            return LayerChange(name, method, before, None, note=str(error))
+        notes = [] if method in ("antialias", "pad") else _computed(layer)
         notes += [new.note] if new.note else []
         places = [place for place in self.network.places[self.network.modules[name]] if place != name]
         notes += [f"it stands at {', '.join(places)} as well"] if places else []

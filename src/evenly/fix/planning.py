@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -15,18 +16,14 @@ from evenly.fix.changes import SAFETY, Method, Step
 
 __all__ = ["plan"]
 
-_BY_HAND = {
-    "unpool": "it puts values where the largest were, with zeros between them; put an interpolation and a convolution "
-    "in its place",
-    "fold": "it adds up blocks that another layer made; put an interpolation and a convolution in their place",
-    "pixel_shuffle": "it puts patches side by side that another layer made; add convolutions across the seams, or grow "
-    "the lattice in steps with resize-convolutions",
-    "slice": "a slice drops the samples; average or filter before it",
-    "unfold": "it cuts blocks that another layer reads; let the stride divide their size",
-    "interpolate": "it skips samples; use an interpolation that averages (antialias=True), or filter before it",
+_REASONS = {
+    "unpool": "it puts values where the largest were, with zeros between them",
+    "fold": "it adds up blocks that another layer made",
+    "pixel_shuffle": "it puts patches side by side that another layer made",
+    "unfold": "it cuts blocks that another layer reads",
+    "slice": "it is no layer but a slice in a forward",
+    "unknown": "what it does is not known",
 }
-_DOWN = "it shrinks what it reads; use an interpolation that averages, or filter before it"
-_UNKNOWN = "what it does is not known; check the parts before and after it by themselves"
 
 
 def plan(module: nn.Module, report: Report, example: Any = None) -> tuple[Step, ...]:
@@ -55,7 +52,7 @@ def plan(module: nn.Module, report: Report, example: Any = None) -> tuple[Step, 
 def _step(network: Network, finding: Finding, op: str, tried: dict[tuple[str, Method], Step | str]) -> Step:
     allowed = network.methods(finding.code, op)
     if not allowed:
-        return _by_hand(finding, _BY_HAND.get(op, _DOWN if finding.code.startswith("EV2") else _UNKNOWN))
+        return _by_hand(finding, _REASONS.get(op, f"no layer takes the place of this {op.replace('_', ' ')}"))
     try:
         target = network.target(finding.layer)
     except UsageError as error:
@@ -66,26 +63,23 @@ def _step(network: Network, finding: Finding, op: str, tried: dict[tuple[str, Me
             tried[target, method] = _tried(network, target, method, finding)
         found = tried[target, method]
         if isinstance(found, Step):
-            return Step(
-                finding.code, finding.severity, finding.layer, target, method, found.safety, finding.message, found.what
+            return replace(
+                found, code=finding.code, severity=finding.severity, layer=finding.layer, why=finding.message
             )
         reasons.append(found)
     return _by_hand(finding, reasons[0])
 
 
 def _by_hand(finding: Finding, reason: str) -> Step:
-    what = f"cannot be done by machine: {reason}"
+    what = f"cannot be done by machine: {reason}. By hand: {finding.fix}"
     if finding.severity == "info":
-        what = f"nothing needs to be done; if it did, it could not be done by machine: {reason}"
+        what = f"nothing has to be done, and it could not be done by machine: {reason}"
     return Step(finding.code, finding.severity, finding.layer, None, None, None, finding.message, what)
 
 
 def _tried(network: Network, target: str, method: Method, finding: Finding) -> Step | str:
     """The step, or why the method does not go."""
     layer = network.modules[target]
-    obstacle = network.obstacle(target, method)
-    if obstacle:
-        return obstacle
     try:
         new = made(network, target, layer, method)
     except EvenlyError as error:

@@ -50,7 +50,8 @@ def replaced(
     or circularly needs, with its filter, an input longer than that. A new layer stands under the name of the old one,
     and under all its names where it had several; with a crop or a pool it is an ``nn.Sequential``. Parameters that
     mean the same stay (all of ``antialias`` and ``pad``, the bias of ``resize`` and ``fold``); computed ones
-    (``weight_norm``, ``spectral_norm``, pruning) become plain ones, except by ``pad``, which the change notes.
+    (``weight_norm``, ``spectral_norm``, pruning) stay so with the former and become plain with the latter, which the
+    change notes.
 
     Args:
         module: The network, which is not changed.
@@ -86,11 +87,11 @@ def replaced(
         folds = list(layers)
     twin = Copy(network, copied(module))
     changes = twin.fold(folds) if "fold" in wanted else []
-    changes += [
-        task if isinstance(task, LayerChange) else twin.change(*task)
-        for task in dict.fromkeys(tasks)
-        if isinstance(task, LayerChange) or task[1] != "fold"
-    ]
+    for task in sorted(dict.fromkeys(tasks), key=_last):
+        if isinstance(task, LayerChange):
+            changes.append(task)
+        elif task[1] != "fold":
+            changes.append(twin.change(*task))
     if not changes and told is None and not isinstance(layers, str | Report):
         listed = ", ".join(repr(name) for name in layers)
         raise UsageError(f"{' and '.join(wanted)} replaces none of {listed}; give layers of a kind that it is for")
@@ -99,19 +100,24 @@ def replaced(
     return twin.module, tuple(changes)
 
 
+def _last(task: _Task) -> int:
+    """Borders come first, so that a filter repeats the edge as well."""
+    return int(isinstance(task, LayerChange) or task[1] != "pad")
+
+
 def _told(methods: Any) -> list[tuple[str, Method]] | None:
     """What is to be done with which module, if that was said."""
     if isinstance(methods, Mapping):
         return list(methods.items())
-    if isinstance(methods, str) or not methods or not all(isinstance(step, Step) for step in methods):
+    if isinstance(methods, str) or not all(isinstance(step, Step) for step in methods):
         return None
     return [(s.target, s.method) for s in methods if s.target is not None and s.method and s.severity != "info"]
 
 
 def _methods(methods: Any) -> tuple[Method, ...]:
     wanted = (methods,) if isinstance(methods, str) else tuple(methods)
-    if [method for method in wanted if method not in METHODS]:
-        raise UsageError(f"methods (={methods!r}) must be of {', '.join(METHODS)}; choose at least one of these")
+    if any(method not in METHODS for method in wanted):
+        raise UsageError(f"methods (={methods!r}) must be of {', '.join(METHODS)}; choose of these")
     return wanted
 
 
