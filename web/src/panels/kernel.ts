@@ -1,27 +1,10 @@
 /** Panel 1: every stroke of paint of a transposed convolution, counted and filled in. */
 import * as d3 from "d3";
+import { CELL, cellOf, label } from "../cells";
 import { tapColour, tapInk } from "../colours";
-import {
-  button,
-  choice,
-  facts,
-  framed,
-  h,
-  onLook,
-  onTint,
-  refill,
-  roving,
-  s,
-  show,
-  slider,
-  subscript,
-  symbol,
-  tint,
-} from "../dom";
+import { button, choice, facts, framed, h, onLook, onTint, refill, roving, s, show, slider, subscript } from "../dom";
 import { linked, numbers, whole, word } from "../links";
 import {
-  gcd,
-  mod,
   outputSize,
   overlapCounts,
   overlapMap,
@@ -32,6 +15,7 @@ import {
   type Axis,
   type Stroke,
 } from "../theory";
+import { explain, reasonOf, type Spot } from "./kernel_words";
 
 const RANGES = {
   k: [1, 9, 3],
@@ -44,9 +28,7 @@ const RANGES = {
 
 type Name = keyof typeof RANGES;
 type Input = "steps" | "ones";
-type Spot = { row: "in" | "out"; index: number };
 
-const CELL = { low: 23, high: 46, height: 34 };
 const GAP = 92;
 const BLOCK = 19;
 
@@ -335,7 +317,7 @@ export function kernel(body: Element): void {
       blocks.forEach(({ stroke, group }) => group.setAttribute("opacity", chosen(stroke) ? "1" : "0.62"));
       inputs.forEach((cell, i) => cell.classList.toggle("on", now.row === "in" && i === now.index));
       outputs.forEach((cell, n) => cell.classList.toggle("on", now.row === "out" && n === now.index));
-      explain(axis, x, y, painted, now);
+      explain(formula, { axis, x, y, weights, painted }, now);
     };
     inputs.forEach((cell, index) => listen(cell, { row: "in", index }));
     outputs.forEach((cell, index) => listen(cell, { row: "out", index }));
@@ -348,57 +330,6 @@ export function kernel(body: Element): void {
 
   function listen(cell: SVGElement, target: Spot): void {
     for (const name of ["pointerenter", "focus", "click"]) cell.addEventListener(name, () => mark(target));
-  }
-
-  function explain(axis: Axis, x: number[], y: number[], painted: Stroke[], { row, index }: Spot): void {
-    const { stride, dilation, padding } = axis;
-    if (row === "in") {
-      const places = painted.filter((one) => one.i === index).map((one) => one.n);
-      refill(
-        formula,
-        h("b", {}, `Input ${index}`),
-        " paints ",
-        symbol("n", "plain"),
-        " = ",
-        symbol("s", "stride"),
-        "·i + ",
-        symbol("d", "dilation"),
-        "·t − ",
-        symbol("p", "padding"),
-        ` = ${stride}·${index} + ${dilation}·t − ${padding}`,
-        h("br"),
-        places.length ? `Its taps reach outputs ${places.join(", ")}.` : "All its strokes fall outside the output.",
-      );
-      return;
-    }
-    const mine = painted.filter((one) => one.n === index);
-    const r = mod(index + padding, stride);
-    refill(
-      formula,
-      h("b", {}, `Output ${index}`),
-      ": taps with ",
-      symbol("d", "dilation"),
-      "·t ≡ n + ",
-      symbol("p", "padding"),
-      " (mod ",
-      symbol("s", "stride"),
-      `), here ${dilation}·t ≡ ${r} (mod ${stride}): `,
-      h("b", {}, mine.length === 1 ? "1 stroke" : `${mine.length} strokes`),
-      h("br"),
-      `y${subscript(index)} = `,
-      ...(mine.length
-        ? mine.flatMap((one, order) => {
-            const chip = h("span", { class: "swatch" });
-            chip.style.background = tapColour(one.t, axis.kernel);
-            return [order ? " + " : "", h("span", { class: "num" }, chip, `w${subscript(one.t)}·x${subscript(one.i)}`)];
-          })
-        : ["0: nothing is ever written here"]),
-      mine.length ? h("br") : null,
-      mine.length
-        ? `${"\u2007".repeat(2)} = ${mine.map((one) => `${bracket(weights[one.t]!)}·${bracket(x[one.i]!)}`).join(" + ")} = `
-        : null,
-      mine.length ? h("b", {}, show(y[index]!)) : null,
-    );
   }
 
   function numbersOf(axis: Axis): void {
@@ -431,55 +362,6 @@ export function kernel(body: Element): void {
         ["Output size", show(size), `s(N−1) + d(k−1) + 1 + a − 2p`],
       ]),
     );
-    const g = gcd(dilation, stride);
-    reason.textContent =
-      g > 1
-        ? `Holes whatever the kernel: dilation ${dilation} and stride ${stride} share the factor ${g}, so only every ${g === 2 ? "second" : `${g}th`} phase is written.`
-        : k < stride
-          ? `Holes: ${k} ${k === 1 ? "tap does" : "taps do"} not reach ${stride} phases.`
-          : k % stride === 0
-            ? `Even away from the borders: the stride ${stride} divides the kernel ${k}${dilation > 1 ? ", and it has no factor in common with the dilation" : ""}. That evens the number of strokes, not the sum of the weights: see Learned weights.`
-            : `Uneven: the stride ${stride} does not divide the kernel ${k}, so some phases get ${Math.ceil(k / stride)} strokes and others ${Math.floor(k / stride)}.`;
+    reason.textContent = reasonOf(axis);
   }
-}
-
-const bracket = (value: number): string => (value < 0 ? `(${show(value)})` : show(value));
-
-function label(
-  x: number,
-  y: number,
-  text: string,
-  attributes: Record<string, string | number>,
-  colour: string,
-): SVGTextElement {
-  const element = s("text", { x, y, "text-anchor": "middle", ...attributes }, text);
-  element.style.fill = colour;
-  return element;
-}
-
-function cellOf(
-  x: number,
-  y: number,
-  unit: number,
-  text: string,
-  share: number,
-  ink: string,
-  name: string,
-): SVGGElement {
-  const frame = s("rect", {
-    class: "frame",
-    x: x + 1.5,
-    y: y + 1.5,
-    width: unit - 3,
-    height: CELL.height - 3,
-    rx: 5,
-    stroke: "var(--rule)",
-  });
-  frame.style.fill = tint(share);
-  return s(
-    "g",
-    { class: "hit", role: "img", "aria-label": name },
-    frame,
-    label(x + unit / 2, y + 22, text, { "font-size": text.length > 3 ? 11 : 13.5 }, ink),
-  );
 }

@@ -1,10 +1,11 @@
 /** Panel 5: balance a kernel by hand, then by projection; what it does to constants near to and far from the mean. */
 import * as d3 from "d3";
 import { layerColour } from "../colours";
-import { paletteOf, tile } from "../canvas";
+import { tile } from "../canvas";
 import { button, facts, framed, h, onLook, refill, roving, s, show, slider, subscript, symbol } from "../dom";
 import { linked, numbers, whole } from "../links";
-import { canBalance, dcGains, outer, project, response, ripple, separableGains, unevenness } from "../theory";
+import { canBalance, dcGains, outer, project, ripple, separableGains, unevenness } from "../theory";
+import { phaseBars, spectrum } from "./learned_plots";
 
 const RANGES = { k: [2, 9, 4], s: [2, 4, 2] } as const satisfies Record<string, readonly [number, number, number]>;
 const LIMIT = 1.5;
@@ -139,10 +140,10 @@ export function learned(body: Element): void {
     }
     const gains = dcGains(weights, stride);
     taps(stride);
-    phaseBars(gains);
+    phaseBars(sums, gains);
     tell(gains, k, stride);
     constants(gains);
-    spectrum(stride);
+    spectrum(wave, weights, stride);
     const possible = canBalance(k, stride);
     projectButton.disabled = !possible;
     undoButton.disabled = before === null;
@@ -250,58 +251,6 @@ export function learned(body: Element): void {
     move(event);
   }
 
-  function phaseBars(gains: readonly number[]): void {
-    const width = Math.max(200, Math.min(320, sums.clientWidth || 260));
-    const height = 190;
-    const reach = Math.max(1, ...gains.map(Math.abs)) * 1.2;
-    const y = d3.scaleLinear([Math.min(0, ...gains) < 0 ? -reach : 0, reach], [height - 20, 12]);
-    const unit = width / gains.length;
-    const mean = gains.reduce((a, b) => a + b, 0) / gains.length;
-    refill(
-      sums,
-      s(
-        "svg",
-        {
-          width,
-          height,
-          viewBox: `0 0 ${width} ${height}`,
-          role: "img",
-          "aria-label": `Sums of the phases: ${gains.map((g) => show(g)).join(", ")}; mean ${show(mean)}`,
-        },
-        ...gains.flatMap((gain, r) => [
-          s("rect", {
-            x: r * unit + 12,
-            width: unit - 24,
-            y: Math.min(y(0), y(gain)),
-            height: Math.max(1.5, Math.abs(y(gain) - y(0))),
-            rx: 3,
-            fill: layerColour(r),
-          }),
-          s(
-            "text",
-            {
-              x: (r + 0.5) * unit,
-              y: Math.min(y(0), y(gain)) - 5,
-              "text-anchor": "middle",
-              "font-size": 12,
-              "font-weight": 600,
-              class: "halo",
-            },
-            show(gain),
-          ),
-          s(
-            "text",
-            { x: (r + 0.5) * unit, y: height - 2, "text-anchor": "middle", "font-size": 11, class: "soft" },
-            `phase ${r}`,
-          ),
-        ]),
-        s("line", { x1: 0, x2: width, y1: y(0), y2: y(0), stroke: "var(--rule)" }),
-        s("line", { x1: 0, x2: width, y1: y(mean), y2: y(mean), stroke: "var(--ink)", "stroke-dasharray": "5 4" }),
-        s("text", { x: width - 2, y: y(mean) - 4, "text-anchor": "end", "font-size": 11, class: "soft halo" }, "mean"),
-      ),
-    );
-  }
-
   function tell(gains: readonly number[], k: number, stride: number): void {
     const spread = ripple(gains);
     const plane = ripple(separableGains(weights, stride));
@@ -378,44 +327,5 @@ export function learned(body: Element): void {
     );
     tile(patch, 12, 12, 1, (y, x) => far.value * (table[y % stride]![x % stride]! / top));
     patch.setAttribute("aria-label", `The constant ${show(far.value)} after the layer`);
-  }
-
-  function spectrum(stride: number): void {
-    const width = Math.max(240, Math.min(420, wave.clientWidth || 340));
-    const height = 150;
-    const ink = paletteOf(wave);
-    const points = d3.range(0, 0.5001, 0.005).map((f) => [f, response(weights, f)] as const);
-    const x = d3.scaleLinear([0, 0.5], [8, width - 10]);
-    const y = d3.scaleLinear([0, d3.max(points, (p) => p[1])! * 1.1 || 1], [height - 22, 8]);
-    const path = d3.line<readonly [number, number]>(
-      (p) => x(p[0]),
-      (p) => y(p[1]),
-    )(points)!;
-    const images = d3.range(1, Math.floor(stride / 2) + 1).map((j) => j / stride);
-    refill(
-      wave,
-      s(
-        "svg",
-        {
-          width,
-          height,
-          viewBox: `0 0 ${width} ${height}`,
-          role: "img",
-          "aria-label": `Frequency response; at the images of the constant it is ${images.map((f) => show(response(weights, f))).join(", ")}`,
-        },
-        s("line", { x1: 8, x2: width - 10, y1: y(0), y2: y(0), stroke: "var(--rule)" }),
-        ...images.flatMap((f, j) => [
-          s("line", { x1: x(f), x2: x(f), y1: 4, y2: y(0), stroke: ink("other"), "stroke-dasharray": "4 4" }),
-          s(
-            "text",
-            { x: x(f), y: height - 6, "text-anchor": f > 0.45 ? "end" : "middle", "font-size": 11, class: "soft" },
-            `${j + 1}/${stride}`,
-          ),
-          s("circle", { cx: x(f), cy: y(response(weights, f)), r: 4.5, fill: ink("other") }),
-        ]),
-        s("path", { d: path, fill: "none", stroke: ink("paint"), "stroke-width": 2.2 }),
-        s("text", { x: 8, y: height - 6, "font-size": 11, class: "soft" }, "0 cycles per sample"),
-      ),
-    );
   }
 }
