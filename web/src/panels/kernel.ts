@@ -98,7 +98,7 @@ export function kernel(body: Element): void {
   draw();
 
   function use(values: Partial<Record<Name, number>>, taps: number[], kind: Input): void {
-    for (const name of Object.keys(RANGES) as Name[]) sliders[name].value = values[name] ?? RANGES[name][2];
+    for (const name of Object.keys(RANGES) as Name[]) put(name, values[name] ?? RANGES[name][2]);
     weights = [...taps];
     input.select.value = kind;
     draw();
@@ -108,10 +108,16 @@ export function kernel(body: Element): void {
   }
 
   function restore(query: URLSearchParams): void {
-    for (const name of Object.keys(RANGES) as Name[]) sliders[name].value = whole(query, name, RANGES[name]);
+    for (const name of Object.keys(RANGES) as Name[]) put(name, whole(query, name, RANGES[name]));
     weights = numbers(query, "w", RANGES.k[1]) ?? new Array<number>(sliders.k.value).fill(1);
     input.select.value = word<Input>(query, "x", ["steps", "ones"], "ones");
     draw();
+  }
+
+  /** Sets a slider whose range may be narrow from before; `settle` narrows it again. */
+  function put(name: Name, value: number): void {
+    sliders[name].range(RANGES[name][0], RANGES[name][1]);
+    sliders[name].value = value;
   }
 
   function axisNow(): Axis {

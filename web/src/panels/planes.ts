@@ -108,7 +108,10 @@ export function planes(body: Element): void {
 
   function restore(query: URLSearchParams): void {
     stop();
-    for (const name of Object.keys(RANGES) as Name[]) sliders[name].value = whole(query, name, RANGES[name]);
+    for (const name of Object.keys(RANGES) as Name[]) {
+      sliders[name].range(RANGES[name][0], RANGES[name][1]); // it may be narrow from before; settle narrows it again
+      sliders[name].value = whole(query, name, RANGES[name]);
+    }
     settle();
     progress.value = whole(query, "i", [0, axis.size ** 2, axis.size ** 2]);
     draw();
