@@ -147,6 +147,9 @@ class Network:
                     before = self.places[conv][0]
                     if before in convs:
                         alone = len(self.places[conv]) == len(self.places[shuffle]) == 1
+                        alone &= type(layer).forward is nn.Sequential.forward
+                        # whoever looks between them goes on doing so
+                        alone &= not (conv._forward_hooks or shuffle._forward_hooks or shuffle._forward_pre_hooks)
                         path = f"{name}." if name else ""
                         found[path + second] = (path + first, convs[before], alone)
         for named, (feeding, what) in (self.seen.shuffles if self.seen else {}).items():
@@ -163,8 +166,8 @@ class Network:
             return ()
         return _METHODS.get(op, ())
 
-    def target(self, layer: str) -> str:
-        """The module that does what a check calls by this name.
+    def target(self, layer: str, op: str) -> str:
+        """The module that does the operation which a check calls by this name.
 
         Raises:
             UsageError: If none does, with the reason.
@@ -178,16 +181,24 @@ class Network:
             return name
         if module is None and replaceable(self.module):  # the network is the layer
             return ""
-        where = f"the forward of {type(module or self.module).__name__}"
-        what = label or name
         raise UsageError(
-            f"no module does it: {where} calls a function ({what.partition('#')[0]}); call a layer, which can be "
-            "replaced"
+            f"no layer of PyTorch's does it: the forward of {type(module or self.module).__name__} calls a function "
+            f"({op}); call a layer there, which can be replaced"
         )
 
     def shuffle_of(self, conv: str) -> str | None:
         """The pixel shuffle behind a convolution."""
         return next((name for name, (feeding, _, _) in self.fed.items() if feeding == conv), None)
+
+    def device(self, name: str) -> torch.device | None:
+        """Where a module without parameters works: where the last parameter before it lies, or the first one does."""
+        order = list(self.modules)
+        place = order.index(name)
+        for other in [*reversed(order[:place]), *order[place:]]:
+            for parameter in self.modules[other]._parameters.values():
+                if parameter is not None:
+                    return parameter.device
+        return None
 
     # ---- obstacles ---------------------------------------------------------------------------------------------------
 

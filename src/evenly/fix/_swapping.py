@@ -45,6 +45,8 @@ def made(network: Network, name: str, layer: nn.Module, method: Method) -> Made:
         _plain(work)
     hooks = _taken_hooks(work)
     new = _convert(network, name, work, method)
+    if next(layer.parameters(), None) is None:
+        new.layer.to(network.device(name))
     vars(new.layer).update(hooks)
     return new
 

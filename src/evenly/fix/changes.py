@@ -62,7 +62,9 @@ class Step:
         method: How; ``None`` if no machine can do it.
         safety: Of the method; ``safe`` too where the layer that takes its place is the same function.
         why: The finding's message.
-        what: What the method makes of the layer; or why no machine can do it and what a person should do.
+        what: What the method makes of the layer, and what another method would; or why no machine can do it and what a
+            person should do.
+        fit_error: As in :class:`LayerChange`.
     """
 
     code: str
@@ -73,3 +75,4 @@ class Step:
     safety: Safety | None
     why: str
     what: str
+    fit_error: float | None = None

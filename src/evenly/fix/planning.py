@@ -54,20 +54,22 @@ def _step(network: Network, finding: Finding, op: str, tried: dict[tuple[str, Me
     if not allowed:
         return _by_hand(finding, _REASONS.get(op, f"no layer takes the place of this {op.replace('_', ' ')}"))
     try:
-        target = network.target(finding.layer)
+        target = network.target(finding.layer, op)
     except UsageError as error:
         return _by_hand(finding, str(error))
-    reasons = []
     for method in allowed:
         if (target, method) not in tried:
             tried[target, method] = _tried(network, target, method, finding)
-        found = tried[target, method]
-        if isinstance(found, Step):
-            return replace(
-                found, code=finding.code, severity=finding.severity, layer=finding.layer, why=finding.message
-            )
-        reasons.append(found)
-    return _by_hand(finding, reasons[0])
+    found = [tried[target, method] for method in allowed]
+    steps = [step for step in found if isinstance(step, Step)]
+    if not steps:
+        return _by_hand(finding, str(found[0]))
+    first = steps[0]
+    instead = "".join(f"; {step.method} would change it by {step.fit_error:.1%}" for step in steps[1:])
+    return replace(
+        first, code=finding.code, severity=finding.severity, layer=finding.layer, why=finding.message,
+        what=first.what + instead,
+    )  # fmt: skip
 
 
 def _by_hand(finding: Finding, reason: str) -> Step:
@@ -90,4 +92,6 @@ def _tried(network: Network, target: str, method: Method, finding: Finding) -> S
         what += f"; the kernel changes by {new.fit_error:.1%} (relative error, Frobenius norm)"
     if new.note:
         what += f"; {new.note}"
-    return Step(finding.code, finding.severity, finding.layer, target, method, safety, finding.message, what)
+    return Step(
+        finding.code, finding.severity, finding.layer, target, method, safety, finding.message, what, new.fit_error
+    )

@@ -157,6 +157,6 @@ def _found(network: Network, layers: str | Report, wanted: Sequence[Method]) -> 
         if method is None:
             continue
         try:
-            yield network.target(finding.layer), method
+            yield network.target(finding.layer, op), method
         except UsageError as error:
             yield LayerChange(finding.layer, method, op, None, note=str(error))
