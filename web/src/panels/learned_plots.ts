@@ -1,6 +1,5 @@
 /** Drawings of panel 5: sums of the phases, frequency response. */
 import * as d3 from "d3";
-import { paletteOf } from "../canvas";
 import { layerColour } from "../colours";
 import { refill, s, show } from "../dom";
 import { response } from "../theory";
@@ -62,7 +61,6 @@ export function phaseBars(sums: Element, gains: readonly number[]): void {
 export function spectrum(wave: Element, weights: readonly number[], stride: number): void {
   const width = Math.max(240, Math.min(420, wave.clientWidth || 340));
   const height = 150;
-  const ink = paletteOf(wave);
   const points = d3.range(0, 0.5001, 0.005).map((f) => [f, response(weights, f)] as const);
   const x = d3.scaleLinear([0, 0.5], [8, width - 10]);
   const y = d3.scaleLinear([0, d3.max(points, (p) => p[1])! * 1.1 || 1], [height - 22, 8]);
@@ -84,15 +82,15 @@ export function spectrum(wave: Element, weights: readonly number[], stride: numb
       },
       s("line", { x1: 8, x2: width - 10, y1: y(0), y2: y(0), stroke: "var(--rule)" }),
       ...images.flatMap((f, j) => [
-        s("line", { x1: x(f), x2: x(f), y1: 4, y2: y(0), stroke: ink("other"), "stroke-dasharray": "4 4" }),
+        s("line", { x1: x(f), x2: x(f), y1: 4, y2: y(0), stroke: "var(--other)", "stroke-dasharray": "4 4" }),
         s(
           "text",
           { x: x(f), y: height - 6, "text-anchor": f > 0.45 ? "end" : "middle", "font-size": 11, class: "soft" },
           `${j + 1}/${stride}`,
         ),
-        s("circle", { cx: x(f), cy: y(response(weights, f)), r: 4.5, fill: ink("other") }),
+        s("circle", { cx: x(f), cy: y(response(weights, f)), r: 4.5, fill: "var(--other)" }),
       ]),
-      s("path", { d: path, fill: "none", stroke: ink("paint"), "stroke-width": 2.2 }),
+      s("path", { d: path, fill: "none", stroke: "var(--paint)", "stroke-width": 2.2 }),
       s("text", { x: 8, y: height - 6, "font-size": 11, class: "soft" }, "0 cycles per sample"),
     ),
   );

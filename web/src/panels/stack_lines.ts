@@ -1,6 +1,5 @@
 /** The lines of a stack: whose they are, how strong, and what the last layer leaves of them. */
 import * as d3 from "d3";
-import { paletteOf } from "../canvas";
 import { layerColour } from "../colours";
 import { h, percent, refill, s, show } from "../dom";
 import { layerOf, nameOf, type Block } from "../stack";
@@ -56,7 +55,7 @@ export function owners(lines: Element, { blocks, unit }: Stack, end: Statistics,
 }
 
 /** Power over frequency: the power of each line, hollow before the last layer if that is a stride-1 convolution. */
-export function stems(spectrum: Element, { blocks, unit }: Stack, found: readonly Statistics[]): void {
+export function stems(spectrum: Element, room: number, { blocks, unit }: Stack, found: readonly Statistics[]): void {
   const end = found.at(-1)!;
   const before = found.length > 1 && blocks.at(-1)!.kind.match(/conv|box/) ? found.at(-2)! : null;
   const [now, then] = [axisPower(end), before && before.cell === end.cell ? axisPower(before) : null];
@@ -64,8 +63,7 @@ export function stems(spectrum: Element, { blocks, unit }: Stack, found: readonl
     refill(spectrum);
     return;
   }
-  const ink = paletteOf(spectrum);
-  const width = Math.max(320, Math.min(720, spectrum.clientWidth || 640));
+  const width = Math.max(320, Math.min(720, room || 640));
   const [height, left, floor] = [182, 46, 140];
   const x = d3.scaleLinear([0, 0.5], [left, width - 14]);
   const y = d3.scaleLinear([-50, 0], [floor, 12]).clamp(true);
@@ -74,7 +72,7 @@ export function stems(spectrum: Element, { blocks, unit }: Stack, found: readonl
   const marks: SVGElement[] = [];
   for (let f = 0; f <= end.cell / 2; f++) {
     const period = linePeriod(f, end.cell);
-    const stroke = f === 0 ? ink("soft") : layerColour(bornAt(layers, period));
+    const stroke = f === 0 ? "var(--soft)" : layerColour(bornAt(layers, period));
     const place = x(f / end.cell);
     if (then && then[f]! > 1e-9)
       marks.push(s("circle", { cx: place, cy: level(then[f]!), r: 4.5, fill: "none", stroke, "stroke-width": 1.5 }));

@@ -245,6 +245,7 @@ export function stacks(body: Element): void {
   }
 
   function draw(): void {
+    const room = spectrum.clientWidth; // before anything changes: later it would cost a layout of the page
     const plane = axes.select.value === "2";
     const slope = SLOPES[activation.select.value as Activation];
     const found = compute(plane, slope);
@@ -287,7 +288,7 @@ export function stacks(body: Element): void {
       ]),
     );
     owners(lines, stack, end, shares);
-    stems(spectrum, stack, all);
+    stems(spectrum, room, stack, all);
     last.textContent = removed(stack, all);
   }
 

@@ -137,23 +137,31 @@ export function apply(layer: Layer, field: Field): Field {
   if (!isRandom(layer)) return moved;
   const values = diagonal(moved);
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  return mean > 0 ? { ...moved, second: moved.second.map((v) => v / mean) } : moved;
+  if (mean > 0) for (let n = 0; n < moved.second.length; n++) moved.second[n]! /= mean;
+  return moved;
 }
 
 /** ReLU with a slope below zero, on a zero-mean Gaussian field (Cho and Saul 2009). */
 export function leaky(field: Field, slope: number): Field {
-  const deviation = diagonal(field).map((v) => Math.sqrt(Math.max(v, 0)));
+  const { acos, sqrt, PI } = Math;
+  const given = field.second;
+  const deviation = diagonal(field).map((v) => sqrt(Math.max(v, 0)));
   const size = deviation.length;
-  const second = new Float64Array(field.second.length);
-  const bend = (1 - slope) ** 2 / (2 * Math.PI);
+  const second = new Float64Array(given.length);
+  const bend = (1 - slope) ** 2 / (2 * PI);
+  // neighbours often have the same correlation: its two functions are kept from one entry to the next
+  let [known, arc] = [0, 1];
   for (let n = 0; n < size; n++) {
+    const own = deviation[n]!;
     for (let m = 0; m <= n; m++) {
-      const scale = deviation[n]! * deviation[m]!;
-      const covariance = field.second[n * size + m]!;
-      const cosine = scale > 0 ? Math.max(-1, Math.min(1, covariance / scale)) : 0;
-      const sine = Math.sqrt(1 - cosine * cosine);
-      const moment = bend * scale * (sine + (Math.PI - Math.acos(cosine)) * cosine) + slope * scale * cosine;
-      second[n * size + m] = second[m * size + n] = moment;
+      const scale = own * deviation[m]!;
+      let cosine = scale > 0 ? given[n * size + m]! / scale : 0;
+      cosine = cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
+      if (cosine !== known) {
+        known = cosine;
+        arc = sqrt(1 - cosine * cosine) + (PI - acos(cosine)) * cosine;
+      }
+      second[n * size + m] = second[m * size + n] = scale * (bend * arc + slope * cosine);
     }
   }
   return { ...field, second };
