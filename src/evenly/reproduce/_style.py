@@ -8,16 +8,16 @@ What pattern is left is the up-sampling's.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from evenly.errors import ParameterError, UnreadableError, UsageError
+from evenly.errors import ParameterError, UsageError
+from evenly.reproduce._weights import read_weights
 from evenly.reproduce.generators import up_layer
 
 __all__ = ["UPS", "Features", "RandomFilters", "Vgg", "load_vgg", "stylist", "transfer_loss"]
@@ -174,13 +174,7 @@ def load_vgg(kind: str, path: Path) -> Vgg:
         UnreadableError: If it cannot be read, or holds more than tensors.
         UsageError: If it holds other weights.
     """
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = importlib.import_module("safetensors.torch").load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds: pickle, zip, header
-        raise UnreadableError(f"{path}: cannot be read as weights: {error}") from error
+    state = read_weights(path)
     network = Vgg(kind)
     wanted = network.state_dict()
     try:

@@ -20,6 +20,7 @@ from evenly.reproduce.adversarial_findings import (
 )
 from evenly.reproduce.gradient_maps import phase_picture
 from evenly.reproduce.result import Effect, Evidence, Picture, Plot, Row, Series, Table
+from evenly.reproduce.words import brief
 
 __all__ = ["evidence"]
 
@@ -36,10 +37,6 @@ def label(network: str) -> str:
 def _to_one(effect: Effect) -> Effect:
     """A correlation's interval without what lies beyond 1."""
     return replace(effect, high=min(effect.high, 1.0))
-
-
-def _words(effect: Effect, digits: int = 3) -> str:
-    return f"{effect.value:.{digits}g} ({effect.low:.{digits}g} to {effect.high:.{digits}g})"
 
 
 def _examples(read: Attacks, pixels: int) -> list[Evidence]:
@@ -107,8 +104,7 @@ def _bars(read: Attacks) -> Plot:
     series = []
     for words, attack in (("phases", "pgd"), ("random masks", "pgd-random")):
         effects = [statistics.exponential(statistics.mean(read.strongest(name, attack), "ratio")) for name in names]
-        values, low, high = zip(*((e.value, e.low, e.high) for e in effects), strict=True)
-        series.append(Series(words, tuple(map(label, names)), values, low, high))
+        series.append(Series.of(words, map(label, names), effects))
     roots = []
     for name in names:
         cell = read.expected(name, PERIOD)
@@ -188,7 +184,7 @@ def _ratios(read: Attacks) -> Table:
         cell = read.expected(name, PERIOD)
         row: list[str | float | int | None] = [label(name), math.sqrt(float(cell.max() / cell.min()))]
         row += [
-            _words(statistics.exponential(statistics.mean(read.strongest(name, attack), "ratio")))
+            brief(statistics.exponential(statistics.mean(read.strongest(name, attack), "ratio")))
             for attack in (*attacks, "fgsm-whole", "fgsm-random")
         ]
         rows.append(tuple(row))
@@ -253,17 +249,17 @@ def _whole(read: Attacks, epsilon: float) -> Table:
         uneven = name.removesuffix("-hardened") in UNEVEN
         halves = [observed["half fooled"] for observed in read.last(name)]
         place = read.favoured(name if uneven else "strided")
-        needed = _words(read.needed(name, "strided")) if plain and name != "strided" else None
+        needed = brief(read.needed(name, "strided")) if plain and name != "strided" else None
         rows.append(
             (
                 label(name),
-                _words(statistics.mean([100 * observed["accuracy"] for observed in read.last(name)], "%")),
-                _words(statistics.geometric(halves, "grey levels")) if all(halves) else None,
+                brief(statistics.mean([100 * observed["accuracy"] for observed in read.last(name)], "%")),
+                brief(statistics.geometric(halves, "grey levels")) if all(halves) else None,
                 needed,
-                _words(_to_one(statistics.mean(read.foretold(name), "rank correlation"))) if uneven else None,
-                _words(statistics.mean(read.moves_with_network(name), "dB")),
+                brief(_to_one(statistics.mean(read.foretold(name), "rank correlation"))) if uneven else None,
+                brief(statistics.mean(read.moves_with_network(name), "dB")),
                 f"row {place[0]}, column {place[1]}",
-                _words(statistics.mean(read.enriched(name, place), "ratio")),
+                brief(statistics.mean(read.enriched(name, place), "ratio")),
             )
         )
     return Table(

@@ -162,12 +162,7 @@ def _borders(read: Arithmetic) -> tuple[Row, Plot]:
     series = []
     for padding in PADDINGS:
         effects = [mean(read.border(kind, padding), "dB", kind) for kind in kinds]
-        series.append(
-            Series(
-                f"{padding} padding", kinds, tuple(e.value for e in effects), tuple(e.low for e in effects),
-                tuple(e.high for e in effects),
-            )
-        )  # fmt: skip
+        series.append(Series.of(f"{padding} padding", kinds, effects))
     plot = Plot(
         "Square error at the border by padding (C12)",
         "picture",
@@ -198,12 +193,7 @@ def _orders(read: Arithmetic) -> tuple[Plot, Plot]:
     series = []
     for weights in WEIGHTS:
         effects = [share(read.total("order", "kept", layer, f"{weights}/rising"), draws) for layer in LAYERS]
-        series.append(
-            Series(
-                f"weights {weights}", tuple(LAYERS), tuple(e.value for e in effects), tuple(e.low for e in effects),
-                tuple(e.high for e in effects),
-            )
-        )  # fmt: skip
+        series.append(Series.of(f"weights {weights}", LAYERS, effects))
     bars = Plot(
         "How often a rising input gives a rising output (C24)",
         "layer",

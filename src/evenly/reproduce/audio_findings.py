@@ -11,7 +11,6 @@ from evenly.reproduce import statistics
 from evenly.reproduce.experiment import Outcome
 from evenly.reproduce.result import (
     Architecture,
-    Effect,
     Evidence,
     Finding,
     Part,
@@ -145,16 +144,6 @@ def _loud(samples: Any) -> Any:
     return np.clip(centred * 0.1 / (np.std(centred) + 1e-9), -1, 1).astype(np.float32)
 
 
-def _bars(name: str, labels: tuple[str, ...], effects: list[Effect]) -> Series:
-    return Series(
-        name,
-        labels,
-        tuple(e.value for e in effects),
-        tuple(e.low for e in effects),
-        tuple(e.high for e in effects),
-    )
-
-
 def _starts(read: Heard) -> Plot:
     kinds = tuple(read.untrained[0])
     return Plot(
@@ -162,7 +151,7 @@ def _starts(read: Heard) -> Plot:
         "up-sampling layers",
         "strongest tone (dB over its floor)",
         tuple(
-            _bars(f"input: {given}", kinds, [statistics.mean(read.start(kind, given), "dB") for kind in kinds])
+            Series.of(f"input: {given}", kinds, [statistics.mean(read.start(kind, given), "dB") for kind in kinds])
             for given in _INPUTS
         ),
         kind="bars",
@@ -176,11 +165,11 @@ def _courses(read: Heard) -> Plot:
     kinds = tuple(read.trained)
     shown = (("before", "speech"), ("after", "speech"), ("before", "silence"), ("after", "silence"))
     series = [
-        _bars(f"{sound}, {when} training", kinds, [statistics.mean(read.tone(k, when, sound), "dB") for k in kinds])
+        Series.of(f"{sound}, {when} training", kinds, [statistics.mean(read.tone(k, when, sound), "dB") for k in kinds])
         for when, sound in shown
     ]
     series.append(
-        _bars("the original", kinds, [statistics.mean(read.tone(k, "after", "original"), "dB") for k in kinds])
+        Series.of("the original", kinds, [statistics.mean(read.tone(k, "after", "original"), "dB") for k in kinds])
     )
     return Plot(
         "Strongest tone of vocoders that are trained",

@@ -11,6 +11,7 @@ import numpy as np
 from evenly.reproduce import statistics
 from evenly.reproduce.experiment import Outcome
 from evenly.reproduce.result import Effect, Evidence, Finding, Part, Picture, Plot, Row, Series, Table
+from evenly.reproduce.words import brief
 
 __all__ = ["NETWORKS", "PERIODS", "VARIANTS", "Dreams", "evidence", "findings"]
 
@@ -253,15 +254,7 @@ def _line_plot(read: Dreams) -> Plot:
     series = []
     for network in NETWORKS:
         effects = [statistics.mean(read.strongest(network, variant), "dB") for variant in VARIANTS]
-        series.append(
-            Series(
-                network,
-                tuple(VARIANTS.values()),
-                tuple(e.value for e in effects),
-                tuple(e.low for e in effects),
-                tuple(e.high for e in effects),
-            )
-        )
+        series.append(Series.of(network, VARIANTS.values(), effects))
     return Plot(
         "Strongest line of period 2, 4 or 8 in the dreams",
         "way to dream",
@@ -272,15 +265,12 @@ def _line_plot(read: Dreams) -> Plot:
 
 
 def _tables(read: Dreams) -> list[Evidence]:
-    def value(effect: Effect) -> str:
-        return f"{effect.value:.3g} ({effect.low:.3g} to {effect.high:.3g})"
-
     gradients = tuple(
         (
             network,
             float(read.expected(network).max() / read.expected(network).min()),
-            value(statistics.geometric(read.uneven(network, "untrained"), "ratio")),
-            value(statistics.geometric(read.uneven(network, "trained"), "ratio")),
+            brief(statistics.geometric(read.uneven(network, "untrained"), "ratio")),
+            brief(statistics.geometric(read.uneven(network, "trained"), "ratio")),
             100 * float(np.mean([n["accuracy"] for n in read.by_network[network]])),
         )
         for network in NETWORKS
@@ -289,7 +279,7 @@ def _tables(read: Dreams) -> list[Evidence]:
         (
             network,
             *(
-                value(statistics.mean(read.dream(network, variant, key), "dB"))
+                brief(statistics.mean(read.dream(network, variant, key), "dB"))
                 for variant in ("fixed", "jitter")
                 for key in ("high_db", "concentration_db")
             ),

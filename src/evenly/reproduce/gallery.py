@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mark", "gallery", "marks", "write_gallery"]
 
-_SHOWN_WIDTH, _LEAST_WIDTH = 256, 160
+_SHOWN_WIDTH, _LEAST_WIDTH = 256, 110
 """CSS pixels that small pictures are enlarged to at most, and reach where they can, by a whole factor: any other makes
 patterns of its own."""
 _STRIKING, _FIRST = ("dream", "style", "gan", "gradient"), 4
@@ -149,6 +149,7 @@ def gallery(found: Reproduction) -> str:
             "deciders",
             "duration",
             "effect",
+            "figure",
             "interval",
             "judged",
             "seeds",

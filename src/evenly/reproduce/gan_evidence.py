@@ -12,6 +12,7 @@ from evenly.reproduce.generators import PERIODS
 from evenly.reproduce.instruments import mosaic
 from evenly.reproduce.result import Architecture, Evidence, Picture, Plot, Row, Series, Table
 from evenly.reproduce.statistics import mean, slope
+from evenly.reproduce.words import brief
 
 __all__ = ["evidence"]
 
@@ -99,7 +100,7 @@ def _by_distance(readings: Readings) -> Plot:
         away = np.asarray(outcomes[0].arrays["away"])
         pattern = np.mean([o.arrays["after"] for o in outcomes], axis=0)
         fit = slope(away / 100, pattern, "grey levels per 100 grey levels", "colours")
-        name = f"{kind}: slope {fit.value:.2g} ({fit.low:.2g} to {fit.high:.2g}) per 100 grey levels"
+        name = f"{kind}: slope {brief(fit, 2)} per 100 grey levels"
         series.append(Series(name, tuple(away.tolist()), tuple(pattern.tolist())))
     return Plot(
         "Pattern on a requested colour, by its distance from the data's mean colour",
@@ -121,15 +122,7 @@ def _generated(readings: Readings) -> Plot:
         order = np.argsort(away)
         bins = [part for part in np.array_split(order, _BINS) if len(part) > 1]
         effects = [mean(energy[part], "squared grey levels", "pictures") for part in bins]
-        series.append(
-            Series(
-                name,
-                tuple(float(away[part].mean()) for part in bins),
-                tuple(e.value for e in effects),
-                tuple(e.low for e in effects),
-                tuple(e.high for e in effects),
-            )
-        )
+        series.append(Series.of(name, [float(away[part].mean()) for part in bins], effects))
     return Plot(
         "Pattern in generated pictures, by the distance of their mean colour from the data's",
         "distance (grey levels, root mean square over the channels)",

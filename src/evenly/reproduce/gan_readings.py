@@ -71,7 +71,7 @@ class Readings:
         series = []
         for period in periods:
             effects = [(name, e) for name in names if (e := self.above(name, period, stage)) is not None]
-            series.append(_series(f"period {period} px", [n for n, _ in effects], [e for _, e in effects]))
+            series.append(Series.of(f"period {period} px", [n for n, _ in effects], [e for _, e in effects]))
         return Plot(title, "", "lines above the data's (dB)", tuple(series), "bars", note=note)
 
     def course(
@@ -81,7 +81,7 @@ class Readings:
         series = []
         for name in names:
             found = [(s, e) for n, s in enumerate(self.stages(name)) if (e := value(name, n)) is not None]
-            series.append(_series(name, [s for s, _ in found], [e for _, e in found]))
+            series.append(Series.of(name, [s for s, _ in found], [e for _, e in found]))
         return Plot(title, "step", y, tuple(series), note=note)
 
     def spectra(self, title: str, names: Sequence[str], marks: tuple[tuple[float, str], ...], note: str) -> Plot:
@@ -113,9 +113,3 @@ class Readings:
 def square(pictures: Any) -> Any:
     """Up to nine pictures in a square."""
     return mosaic(pictures[: _COLUMNS**2], _COLUMNS)
-
-
-def _series(name: str, x: Sequence[float | str], effects: Sequence[Effect]) -> Series:
-    values = ([getattr(e, end) for e in effects] for end in ("value", "low", "high"))
-    y, low, high = (tuple(v) for v in values)
-    return Series(name, tuple(x), y, low, high)

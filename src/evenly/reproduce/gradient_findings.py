@@ -10,7 +10,8 @@ import numpy as np
 from evenly.reproduce import statistics
 from evenly.reproduce.experiment import Outcome
 from evenly.reproduce.gradient_maps import folded, phase_picture
-from evenly.reproduce.result import Effect, Evidence, Finding, Part, Picture, Plot, Row, Series, Table
+from evenly.reproduce.result import Evidence, Finding, Part, Picture, Plot, Row, Series, Table
+from evenly.reproduce.words import brief
 
 __all__ = ["COMPARED", "FAMILIES", "PERIODS", "Gradients", "evidence", "findings"]
 
@@ -198,15 +199,7 @@ def _bars(read: Gradients) -> Plot:
     series.append(Series("predicted by evenly check", tuple(map(label, names)), tuple(ratios)))
     for when in ("untrained", "trained"):
         effects = [statistics.geometric(read.uneven(name, when, NEIGHBOURS), "ratio") for name in names]
-        series.append(
-            Series(
-                f"measured, {when}",
-                tuple(map(label, names)),
-                tuple(effect.value for effect in effects),
-                tuple(effect.low for effect in effects),
-                tuple(effect.high for effect in effects),
-            )
-        )
+        series.append(Series.of(f"measured, {when}", map(label, names), effects))
     return Plot(
         "Most over least squared gradient among each 4 x 4 pixels",
         "network",
@@ -232,10 +225,6 @@ def _gains(read: Gradients) -> Plot:
     )
 
 
-def _words(effect: Effect) -> str:
-    return f"{effect.value:.3g} ({effect.low:.3g} to {effect.high:.3g})"
-
-
 def _tables(read: Gradients) -> list[Evidence]:
     rows = []
     for name in read.by_network:
@@ -243,7 +232,7 @@ def _tables(read: Gradients) -> list[Evidence]:
         for period in PERIODS:
             cell = read.expected(name, period)
             measured = [
-                _words(statistics.geometric(read.uneven(name, when, period), "ratio"))
+                brief(statistics.geometric(read.uneven(name, when, period), "ratio"))
                 if len(numbers) > 1
                 else f"{read.uneven(name, when, period)[0]:.3g}"
                 if when in numbers[0]
@@ -259,7 +248,7 @@ def _tables(read: Gradients) -> list[Evidence]:
     forward = [
         (
             words,
-            *(_words(statistics.mean(factor * np.array(read.forward(network, key)), unit)) for network in COMPARED),
+            *(brief(statistics.mean(factor * np.array(read.forward(network, key)), unit)) for network in COMPARED),
         )
         for words, key, unit, factor in (
             ("folded share of the first layer's output, pictures (dB)", "folded_db", "dB", 1),

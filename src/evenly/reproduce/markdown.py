@@ -234,7 +234,7 @@ def _picture(title: str, result: Written, file: str) -> str:
 def _cell(value: str | float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else _safe(str(value))
+    return words.figure(value) if isinstance(value, float) else _safe(str(value))
 
 
 # -------------------------------------------------------------------------------------------------------------- sheets

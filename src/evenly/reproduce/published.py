@@ -10,12 +10,12 @@ import hashlib
 import importlib
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from evenly.errors import MissingDependencyError, UnreadableError, UsageError
+from evenly.errors import MissingDependencyError, UsageError
+from evenly.reproduce._weights import read_weights
 
 __all__ = ["WEIGHTS", "load_torchvision", "published"]
 
@@ -95,13 +95,7 @@ def load_torchvision(name: str, weights: Path) -> nn.Module:
         raise UsageError(
             f"{weights}: torchvision has no model called {name!r}; name the file like the model"
         ) from error
-    try:
-        if weights.suffix == ".safetensors":
-            state: Any = importlib.import_module("safetensors.torch").load_file(weights)
-        else:
-            state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds: pickle, zip, header
-        raise UnreadableError(f"{weights}: cannot be read as weights: {error}") from error
+    state = read_weights(weights)
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:

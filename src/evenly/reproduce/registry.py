@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from evenly.errors import MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from evenly.reproduce.experiment import Experiment
 
-__all__ = ["EXPERIMENTS", "chosen", "load", "load_module", "module_of"]
+__all__ = ["EXPERIMENTS", "chosen", "load", "load_module", "module_of", "needed"]
 
 EXPERIMENTS = {
     "arithmetic": (
@@ -54,20 +55,31 @@ def module_of(name: str) -> str:
     return f"evenly.reproduce.{EXPERIMENTS[name][0]}"
 
 
-def load_module(path: str) -> Experiment:
-    """The experiment of a module; processes are told the module, so they need no list.
+@contextmanager
+def needed() -> Iterator[None]:
+    """For imports: what is missing says how to install it.
 
     Raises:
-        MissingDependencyError: If what it needs is not installed.
+        MissingDependencyError: If a package is not installed.
     """
     try:
-        module = import_module(path)
+        yield
     except ImportError as error:
         if error.name is None or error.name.split(".")[0] == "evenly":
             raise
         raise MissingDependencyError(
             f"{error.name} is not installed; the experiments need it: pip install 'evenly[reproduce]'"
         ) from error
+
+
+def load_module(path: str) -> Experiment:
+    """The experiment of a module; processes are told the module, so they need no list.
+
+    Raises:
+        MissingDependencyError: If what it needs is not installed.
+    """
+    with needed():
+        module = import_module(path)
     experiment: Experiment = module.EXPERIMENT
     return experiment
 

@@ -193,6 +193,13 @@ class Series:
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
 
+    @classmethod
+    def of(cls, name: str, x: Iterable[float | str], effects: Iterable[Effect]) -> Series:
+        """Effects with their intervals."""
+        found = list(effects)
+        value, low, high = (tuple(getattr(effect, key) for effect in found) for key in ("value", "low", "high"))
+        return cls(name, tuple(x), value, low, high)
+
 
 @dataclass(frozen=True)
 class Plot:

@@ -10,6 +10,7 @@ import numpy as np
 from evenly.reproduce import statistics
 from evenly.reproduce.experiment import Outcome
 from evenly.reproduce.result import Architecture, Evidence, Finding, Part, Picture, Plot, Row, Series, Table
+from evenly.reproduce.words import brief
 
 __all__ = ["KINDS", "Transfers", "evidence", "findings"]
 
@@ -125,14 +126,7 @@ def _rows(read: Transfers) -> list[Evidence]:
 
 
 def _series(name: str, x: Sequence[Any], values: Sequence[Sequence[float]], unit: str) -> Series:
-    effects = [statistics.mean(found, unit) for found in values]
-    return Series(
-        name,
-        tuple(x),
-        tuple(e.value for e in effects),
-        tuple(e.low for e in effects),
-        tuple(e.high for e in effects),
-    )
+    return Series.of(name, x, [statistics.mean(found, unit) for found in values])
 
 
 def _steps(read: Transfers) -> list[int]:
@@ -184,8 +178,7 @@ def _spectra(read: Transfers) -> Plot:
 
 def _table(read: Transfers) -> Table:
     def value(values: list[float], unit: str) -> str:
-        effect = statistics.mean(values, unit)
-        return f"{effect.value:.3g} ({effect.low:.3g} to {effect.high:.3g})"
+        return brief(statistics.mean(values, unit))
 
     named = {piece.name: piece.summary for piece in _architectures(read)}
     rows = tuple(

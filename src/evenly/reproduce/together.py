@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from evenly.errors import EvenlyError, MissingDependencyError, OutputError, UsageError
+from evenly.errors import EvenlyError, OutputError, UsageError
 from evenly.reproduce.gallery import write_gallery
-from evenly.reproduce.registry import chosen
+from evenly.reproduce.registry import chosen, needed
 from evenly.reproduce.run import LEAST_SEEDS, Job, Progress, run_experiment
 from evenly.reproduce.stored import Reproduction, read_results
 from evenly.reproduce.written import RESULTS, write_result, write_summary
@@ -75,14 +75,8 @@ def _expect(job: Job) -> None:
         raise OutputError(
             f"{job.folder}: cannot be made: {error.strerror or error}; choose another --output"
         ) from error
-    try:
+    with needed():
         from evenly.reproduce.data import open_data
         from evenly.reproduce.train import fabric
-    except ImportError as error:
-        if error.name is None or error.name.split(".")[0] == "evenly":
-            raise
-        raise MissingDependencyError(
-            f"{error.name} is not installed; the experiments need it: pip install 'evenly[reproduce]'"
-        ) from error
     fabric(job.device)
     open_data(job.source)

@@ -17,11 +17,13 @@ __all__ = [
     "SYMBOLS",
     "amount",
     "bound",
+    "brief",
     "counted",
     "deciders",
     "digits",
     "duration",
     "effect",
+    "figure",
     "interval",
     "judged",
     "refuted_too",
@@ -101,6 +103,17 @@ def _exactly(number: float, unit: str) -> str:
     """Three digits, fewer if they are zeros."""
     text = amount(number, "", digits(0, number))
     return _with_unit(text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text, unit)
+
+
+def brief(found: Effect, digits: int = 3) -> str:
+    """``3.1 (2 to 4.2)``, for tables whose columns say the unit."""
+    value, low, high = (figure(number, digits) for number in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})"
+
+
+def figure(number: float, digits: int = 4) -> str:
+    """A number of a table."""
+    return _short(f"{number:.{digits}g}")
 
 
 def bound(part: Part) -> str:
