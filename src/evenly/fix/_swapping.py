@@ -126,17 +126,23 @@ class Copy:
 
     # ---- fold --------------------------------------------------------------------------------------------------------
 
-    def fold(self, names: Sequence[str] | None) -> list[LayerChange]:
+    def fold(self, names: Sequence[str] | None, insist: bool) -> list[LayerChange]:
         """Fold all interpolations with the convolutions behind them, or those that are named.
 
         Args:
             names: Of interpolations, of the convolutions behind them, or of resize-convolutions.
+            insist: Whether nothing else is done with what was named, so that others are refused.
         """
         changes = []
+        left = dict.fromkeys(names or ())
         for candidate in list(_candidates(self.module)):
             known = {candidate.name, _last(candidate)}
             if names is None or known & set(names):
                 changes.append(self._fold(candidate))
+                left = {name: None for name in left if name not in known}
+        for name in left if insist else ():
+            what = described(self.module.get_submodule(name))
+            changes.append(LayerChange(name, "fold", what, None, note="it is no interpolation before a convolution"))
         return changes
 
     def _fold(self, candidate: _Candidate) -> LayerChange:

@@ -86,15 +86,12 @@ def replaced(
         tasks = [task for name in layers for task in _named(network, _known(network, name), wanted)]
         folds = list(layers)
     twin = Copy(network, copied(module))
-    changes = twin.fold(folds) if "fold" in wanted else []
+    changes = twin.fold(folds, told is not None or set(wanted) == {"fold"}) if "fold" in wanted else []
     for task in sorted(dict.fromkeys(tasks), key=_last):
         if isinstance(task, LayerChange):
             changes.append(task)
         elif task[1] != "fold":
             changes.append(twin.change(*task))
-    if not changes and told is None and not isinstance(layers, str | Report):
-        listed = ", ".join(repr(name) for name in layers)
-        raise UsageError(f"{' and '.join(wanted)} replaces none of {listed}; give layers of a kind that it is for")
     if optimizer is not None:
         moved(optimizer, twin.kept, twin.replaced, twin.module)
     return twin.module, tuple(changes)
@@ -122,16 +119,16 @@ def _methods(methods: Any) -> tuple[Method, ...]:
 
 
 def _known(network: Network, name: str) -> str:
+    """The module of a name; of a pixel shuffle's, the convolution before it."""
     if name not in network.modules and name not in network.fed:
         listed = ", ".join(repr(n) for n in list(network.modules)[:20])
         raise UsageError(f"{type(network.module).__name__} has no module {name!r}; its modules are {listed}")
-    return name
+    return network.fed[name][0] if name in network.fed else name
 
 
 def _named(network: Network, name: str, wanted: Sequence[Method]) -> Iterator[_Task]:
     """What is done with a module that was named: the first method that is for it."""
     others = [method for method in wanted if method != "fold"]
-    name = network.fed[name][0] if name in network.fed else name
     fitting = [method for method in others if network.obstacle(name, method) is None]
     if fitting or others:
         yield name, (fitting or others)[0]
