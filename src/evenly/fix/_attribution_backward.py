@@ -2,17 +2,24 @@
 
 The gradient of a strided layer is written to its input's positions by phase, ``m mod s`` (Odena et al. 2016: it is a
 transposed convolution). *Made even* means that the layer's forward pass stays as it is and that the gradient ``g[m]``
-which it hands to its input is changed so that all phases get the same energy (docs/theory.md, *Backward*):
+which it hands to its input is changed so that all phases get the same mean and the same energy (docs/theory.md,
+*Backward*), in one of these ways:
 
-* **phase gains**: ``g[m]`` times ``sqrt(E / E_r)``, ``E_r`` being the measured energy of phase ``r = m mod s`` of that
-  signal, channels together, and ``E`` their mean. Patterns that arrive from layers behind have periods that are
-  multiples of ``s`` here, and the same share in every phase: they stay.
-* **low-pass**, for signals where a phase gets (next to) nothing that a gain could raise: ``g`` filtered with
+* **balanced kernel**, of convolutions: the transposed convolution that makes the gradient gets the nearest kernel whose
+  phases have equal DC gains (:mod:`evenly.theory.balance`), so that a constant gradient stays constant; then phase
+  gains.
+* **phase gains**, of max pools and other layers without a kernel: ``g[m]`` times ``sqrt(E / E_r)``, ``E_r`` being the
+  measured energy of phase ``r = m mod s`` of that signal, channels together, and ``E`` their mean. Patterns that arrive
+  from layers behind have periods that are multiples of ``s`` here, and the same share in every phase: they stay.
+* **low-pass**, where no kernel of its size can be balanced (it is shorter than the stride), of average pools whose
+  windows do not tile, and of signals where a phase gets next to nothing that a gain could raise: ``g`` filtered with
   :func:`evenly.nn.antialias.even_taps` of the layer's kernel. As convolutions commute that is the gradient of the same
   convolution with the filter before its decimation (Zhang, arXiv 1904.11486), whose expected square is even for any
   weights and white output gradients.
 
-Both keep each signal's energy at the layer, so that branches keep their shares of the whole.
+All keep each signal's energy at the layer, so that branches keep their shares of the whole. They make the mean and the
+energy alike; correlations between neighbours may still differ by phase, which a convolution on the way to the input can
+turn into a faint line: what stays, the effect of all together says.
 """
 
 from __future__ import annotations
@@ -30,18 +37,21 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from evenly.errors import UsageError
+from evenly.errors import ParameterError, UsageError
 from evenly.fix._attribution_subject import Part, Signals
 from evenly.fix._torch_layers import array
 from evenly.graph._export import line
 from evenly.graph.torch import named_results
 from evenly.measure._running import gradients, prepared
 from evenly.nn.antialias import even_taps
+from evenly.theory.balance import excluded_directions, transposed_places
 
 __all__ = ["Backward"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
+_Change = Callable[[Floats, Tensor], Floats]
+"""From the gradient at a layer's input, and that at its output, to the former made even."""
 
 DEAD = 1e-3
 """Energy of a phase, over the mean of all, below which gains are replaced by a low-pass."""
@@ -57,12 +67,34 @@ _KINDS: Mapping[str, tuple[type[nn.Module], ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class _Site:
-    """A strided layer: on every axis its stride and its reach, the largest lag of its kernel."""
+    """A strided layer: on every axis its kernel, stride and dilation."""
 
-    module: nn.Module
+    module: Any
     kind: str
+    kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    reach: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """The largest lag between two taps."""
+        return tuple(d * (k - 1) for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def directions(self) -> Array | None:
+        """What a balanced kernel may not have; ``None`` where there is none, or no kernel."""
+        if self.kind != "convolution":
+            return None
+        try:
+            return excluded_directions(transposed_places(self.kernel, self.dilation), self.stride)
+        except ParameterError:
+            return None
+
+    @property
+    def filtered(self) -> bool:
+        """Whether only a filter makes it even."""
+        if self.kind == "average pool":
+            return any(k % s for k, s in zip(self.kernel, self.stride, strict=True))
+        return self.kind == "convolution" and self.directions() is None
 
 
 @dataclass(eq=False)
@@ -72,6 +104,7 @@ class _Seen:
     arrived: dict[str, Floats] = field(default_factory=dict)
     results: dict[str, Floats] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    raw: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Backward:
@@ -99,7 +132,7 @@ class Backward:
         self._module, self._batches, self._seed = module, batches, seed
         self._sites = _sites(module)
         self._wanted = output
-        self._even: dict[str, Callable[[Floats], Floats]] = {}
+        self._even: dict[str, _Change] = {}
         self._first = self._run(0, (), tuple(self._sites))
 
     @property
@@ -146,7 +179,10 @@ class Backward:
             return Part(name, site.kind, None, "no gradient reaches it", True, recorded=False)
         self._even[name] = _evening(site)
         dead = _dead(energies)
-        how = "low-pass" if dead.all() else "phase gains, low-pass where one is dead" if dead.any() else "phase gains"
+        if site.filtered or dead.all():
+            return Part(name, site.kind, "low-pass")
+        how = "phase gains" if site.directions() is None else "balanced kernel, phase gains"
+        how += ", low-pass where a phase is dead" if dead.any() else ""
         return Part(name, site.kind, how)
 
     # ---- running -----------------------------------------------------------------------------------------------------
@@ -204,7 +240,7 @@ class Backward:
             change = self._even[name] if name in even else None
             keep = name in record
             handles.append(site.module.register_forward_pre_hook(_entry(name, seen, change, keep)))
-            handles.append(site.module.register_forward_hook(_exit(name, seen, keep)))
+            handles.append(site.module.register_forward_hook(_exit(name, seen, keep, change is not None)))
         try:
             yield
         finally:
@@ -212,12 +248,12 @@ class Backward:
                 handle.remove()
 
 
-def _entry(name: str, seen: _Seen, change: Callable[[Floats], Floats] | None, keep: bool) -> Any:
+def _entry(name: str, seen: _Seen, change: _Change | None, keep: bool) -> Any:
     """A hook that reads, and changes, the gradient that this layer alone hands to its input."""
 
     def on_gradient(gradient: Tensor) -> Tensor | None:
         found = array(gradient)
-        made = found if change is None else _of_energy(change(found), found)
+        made = found if change is None else _of_energy(change(found, seen.raw[name]), found)
         if keep:
             seen.results[name] = _energy(made)
         return None if change is None else torch.as_tensor(made).to(gradient)
@@ -233,12 +269,15 @@ def _entry(name: str, seen: _Seen, change: Callable[[Floats], Floats] | None, ke
     return hook
 
 
-def _exit(name: str, seen: _Seen, keep: bool) -> Any:
+def _exit(name: str, seen: _Seen, keep: bool, changed: bool) -> Any:
     def on_gradient(gradient: Tensor) -> None:
-        seen.arrived[name] = _energy(array(gradient))
+        if keep:
+            seen.arrived[name] = _energy(array(gradient))
+        if changed:
+            seen.raw[name] = gradient.detach()
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if keep and isinstance(output, Tensor) and output.requires_grad:
+        if (keep or changed) and isinstance(output, Tensor) and output.requires_grad:
             output.register_hook(on_gradient)  # type: ignore[no-untyped-call]
 
     return hook
@@ -270,12 +309,12 @@ def _site(module: Any, kind: str) -> _Site | None:
         return (value,) * axes if isinstance(value, int) else (*value, *(value[-1:] * (axes - len(value))))
 
     if kind == "pixel unshuffle":
-        return _Site(module, kind, each(module.downscale_factor), (0,) * axes)
+        return _Site(module, kind, (1,) * axes, each(module.downscale_factor), (1,) * axes)
     stride, kernel = each(module.stride or module.kernel_size), each(module.kernel_size)
     dilation = each(getattr(module, "dilation", 1))
     if set(stride) == {1}:
         return None
-    return _Site(module, kind, stride, tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True)))
+    return _Site(module, kind, kernel, stride, dilation)
 
 
 def _energy(gradient: Floats) -> Floats:
@@ -303,14 +342,21 @@ def _dead(energies: Array) -> NDArray[np.bool_]:
     return np.asarray(each.min(1) < DEAD * each.mean(1))
 
 
-def _evening(site: _Site) -> Callable[[Floats], Floats]:
+def _evening(site: _Site) -> _Change:
     """The gradient at a layer's input made even, signal by signal; its energy is not kept."""
     taps = [np.asarray(even_taps(s, reach)) for s, reach in zip(site.stride, site.reach, strict=True)]
 
-    def change(gradient: Floats) -> Floats:
+    directions = site.directions()
+
+    def change(gradient: Floats, arrived: Tensor) -> Floats:
         energies = _phase_energies(_energy(gradient), site.stride)
-        dead = _dead(energies)
-        made = gradient * _gains(np.where(_along(dead, energies), 1.0, energies), gradient.shape[2:])
+        dead = _dead(energies) | site.filtered
+        made = gradient
+        if directions is not None:
+            made = _balanced(site.module, directions, gradient, arrived)
+            energies = _phase_energies(_energy(made), site.stride)
+            dead = dead | _dead(energies)
+        made = made * _gains(np.where(_along(dead, energies), 1.0, energies), gradient.shape[2:])
         if dead.any():
             filtered = gradient[dead].astype(np.float64)
             for axis, row in enumerate(taps, start=2):
@@ -319,6 +365,18 @@ def _evening(site: _Site) -> Callable[[Floats], Floats]:
         return np.asarray(made)
 
     return change
+
+
+def _balanced(module: Any, directions: Array, gradient: Floats, arrived: Tensor) -> Floats:
+    """The gradient that a convolution with a balanced kernel hands to its input, for what arrives at its output."""
+    weight = module.weight.detach()
+    q = torch.tensor(directions).to(weight)
+    taps = weight.flatten(2)
+    even = (taps - taps @ q @ q.T).reshape(weight.shape)
+    with torch.enable_grad():
+        place = torch.zeros(gradient.shape, dtype=weight.dtype, device=weight.device, requires_grad=True)
+        (made,) = torch.autograd.grad(module._conv_forward(place, even, None), place, arrived)
+    return array(made)
 
 
 def _along(values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:

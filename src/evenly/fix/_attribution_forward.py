@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evenly.errors import ParameterError, UsageError
-from evenly.fix._attribution_subject import Part, Signals
+from evenly.fix._attribution_subject import Part, Signals, check_finite
 from evenly.fix.backend import Backend, Edit, Floats, Layer
 from evenly.fix.balance import balanced
 from evenly.fix.geometry import Rows, padded
@@ -128,6 +128,7 @@ class Forward:
             run = self._backend.run(batch, list(grams))
             count = 0
             for layer in layers:
+                check_finite(run.results[layer.name])
                 found = _grams(layer, run.inputs[layer.name], run.results[layer.name])
                 count = len(run.inputs[layer.name])
                 before = grams[layer.name] or [np.zeros_like(gram) for gram in found]

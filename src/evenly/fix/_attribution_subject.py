@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Part", "Signals", "Subject"]
+from evenly.errors import UsageError
+
+__all__ = ["Part", "Signals", "Subject", "check_finite"]
 
 Floats = NDArray[np.floating]
 
@@ -71,3 +73,13 @@ class Subject(Protocol):
     def signals(self, batch: int, even: Sequence[str], record: Sequence[str]) -> Signals:
         """Run one batch with these layers made even, record those."""
         ...
+
+
+def check_finite(signals: Floats) -> None:
+    """Refuse what has no spectrum.
+
+    Raises:
+        UsageError: If a value is NaN or infinite.
+    """
+    if not np.isfinite(signals).all():
+        raise UsageError("the signals hold NaN or infinities; give inputs for which every layer's result is finite")

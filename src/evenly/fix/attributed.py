@@ -43,7 +43,8 @@ class Effect:
         fall_db: How far they fall, mean over signals, in dB; a line that has sunk into what surrounded it has fallen as
             far as it can be seen to. Negative: they rise.
         low_db, high_db: 95 % interval (Student's t over signals).
-        removed: Share of the line's power that is gone, mean over signals; 1 is all of it, negative is more of it.
+        removed: Share of the lines' power above what surrounded them that is gone: 1 is all of it, negative means that
+            there is more. Signals weigh by the share that stands out, those without a line not at all.
     """
 
     fall_db: float
@@ -217,7 +218,7 @@ class Attribution:
 
     def _table(self, period: int) -> list[str]:
         ranked = self.ranking(period)
-        rows = [("", "layer", "kind", "falls by, dB", "95 % interval", "removed, %", "of its own line created, %")]
+        rows = [("", "layer", "kind", "falls by, dB", "95 % interval", "removed, %", "created here, % of its own line")]
         for place, layer in enumerate(ranked, start=1):
             rows.append(
                 (f"{place}.", layer.name, layer.kind, *_numbers(layer.effects[period]), _created(layer, period))

@@ -36,7 +36,7 @@ from scipy import special
 from evenly.errors import UsageError
 from evenly.fix._attribution_budget import Ledger
 from evenly.fix._attribution_inputs import random_inputs
-from evenly.fix._attribution_subject import Part, Subject
+from evenly.fix._attribution_subject import Part, Subject, check_finite
 from evenly.fix.attributed import Attribution, Effect, LayerAttribution, Line
 from evenly.fix.backend import Backend
 from evenly.fix.levels import powers, resolvable
@@ -163,14 +163,14 @@ class _Survey:
     def _effect(self, name: str, period: int) -> Effect:
         (on, near), after = self._read[None][period], self._read[name][period][0]
         heights = np.maximum(on, near), np.maximum(after, near)
-        removed = float(np.mean((on - after) / heights[0]))
+        seen = float(np.sum(1 - near / heights[0]))
+        removed = float(np.sum(1 - heights[1] / heights[0])) / seen if seen else 0.0
         return Effect(*_interval(_db(heights[0] / heights[1])), removed)
 
 
 def _powers(signals: Floats, periods: Sequence[int]) -> dict[int, Array]:
     """Power on the lines and beside them, ``(2, N)``, by period; the latter no less than what rounding leaves."""
-    if not np.isfinite(signals).all():
-        raise UsageError("the signals hold NaN or infinities; give inputs for which the model's output is finite")
+    check_finite(signals)
     values = signals.astype(np.float64)
     axes = tuple(range(2, values.ndim))
     floor = FLOOR * (values**2).mean((1, *axes)) + 1e-300
