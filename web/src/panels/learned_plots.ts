@@ -23,7 +23,7 @@ export function phaseBars(sums: Element, gains: readonly number[]): void {
         role: "img",
         "aria-label": `Sums of the phases: ${gains.map((g) => show(g)).join(", ")}; mean ${show(mean)}`,
       },
-      ...gains.flatMap((gain, r) => [
+      ...gains.map((gain, r) =>
         s("rect", {
           x: r * unit + 12,
           width: unit - 24,
@@ -32,6 +32,10 @@ export function phaseBars(sums: Element, gains: readonly number[]): void {
           rx: 3,
           fill: layerColour(r),
         }),
+      ),
+      s("line", { x1: 0, x2: width, y1: y(0), y2: y(0), stroke: "var(--rule)" }),
+      s("line", { x1: 0, x2: width, y1: y(mean), y2: y(mean), stroke: "var(--ink)", "stroke-dasharray": "5 4" }),
+      ...gains.flatMap((gain, r) => [
         s(
           "text",
           {
@@ -50,8 +54,6 @@ export function phaseBars(sums: Element, gains: readonly number[]): void {
           `phase ${r}`,
         ),
       ]),
-      s("line", { x1: 0, x2: width, y1: y(0), y2: y(0), stroke: "var(--rule)" }),
-      s("line", { x1: 0, x2: width, y1: y(mean), y2: y(mean), stroke: "var(--ink)", "stroke-dasharray": "5 4" }),
       s("text", { x: width - 2, y: y(mean) - 4, "text-anchor": "end", "font-size": 11, class: "soft halo" }, "mean"),
     ),
   );
