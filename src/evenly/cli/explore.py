@@ -21,7 +21,7 @@ def explore(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="What `evenly check` takes, or a .json report that it wrote; shown in the last panel.",
         ),
     ] = None,
