@@ -46,7 +46,7 @@ def planted(channels: int, ripple: float) -> nn.ConvTranspose2d:
 
 
 def falls(found: Attribution, period: int) -> dict[str, float]:
-    return {layer.name: layer.effects[period].fall_db for layer in found.layers if layer.effects}
+    return {layer.name: layer.effects[period].fall_db for layer in found.layers if period in layer.effects}
 
 
 def assert_explained(found: Attribution) -> None:
@@ -308,26 +308,36 @@ def test_a_strided_stem_makes_the_grid_of_a_saliency_map():
     assert found.direction == "backward"
     assert found.present == (2,)
     (guilty,) = found.ranking(2)
-    assert (guilty.name, guilty.kind, guilty.even) == ("0", "convolution", "balanced kernel, phase gains")
+    assert (guilty.name, guilty.kind, guilty.even) == ("0", "convolution", "low-pass")
     assert guilty.effects[2].fall_db > 0.9 * found.lines[2].level_db
     assert guilty.effects[2].removed > 0.9
     assert_explained(found)
     assert "squared gradient" in str(found)
 
 
-@pytest.mark.parametrize(("kernel", "even"), [(1, "low-pass"), (3, "balanced kernel, phase gains")])
+@pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("seed", [0, 3])
-def test_a_strided_layer_behind_an_even_pool(kernel, even, seed):
+def test_a_strided_layer_behind_an_even_pool(kernel, seed):
     torch.manual_seed(seed)
     deep = nn.Conv2d(6, 6, kernel, 2, kernel // 2)
     net = classifier(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), deep, nn.ReLU())
     found = attribute(net, torch.randn(8, 3, 48, 48), backward=True, periods=[2, 4])
     assert 4 in found.present
     assert found.ranking(4)[0].name == "3"
-    assert falls(found, 4)["2"] < 0.2 * falls(found, 4)["3"]
-    assert found.ranking(4)[0].even == even
-    assert falls(found, 4)["3"] > 0.5 * found.lines[4].level_db
+    assert [layer.name for layer in found.ranking(4)] == ["3"]
+    assert list(found.layers[0].effects) == [2]  # an average of 2 x 2 makes no period 4
+    assert falls(found, 4)["3"] > 0.8 * found.lines[4].level_db
     assert found.ranking(4)[0].budgets[4].period == 2
+
+
+def test_a_deep_line_is_not_laid_to_the_stem():
+    torch.manual_seed(1)
+    net = classifier(nn.Conv2d(3, 6, 4, 2, 1), nn.ReLU(), nn.Conv2d(6, 6, 3, 2, 1), nn.ReLU())
+    found = attribute(net, torch.randn(8, 3, 48, 48), backward=True, periods=[2, 4])
+    assert found.present == (2, 4)
+    assert [layer.name for layer in found.ranking(2)] == ["0"]
+    assert [layer.name for layer in found.ranking(4)] == ["2"]
+    assert {layer.name: tuple(layer.effects) for layer in found.layers} == {"0": (2,), "2": (4,)}
 
 
 def test_the_bad_branch_of_a_residual_block():
@@ -347,15 +357,11 @@ def test_the_bad_branch_of_a_residual_block():
     assert found.ranking(2)[0].even == "low-pass"
 
 
-@pytest.mark.parametrize(
-    ("pool", "even"),
-    [(nn.AvgPool2d(3, 2), "low-pass"), (nn.MaxPool2d(3, 2), "phase gains"), (nn.PixelUnshuffle(2), "phase gains")],
-)
-def test_pools_and_shuffles(pool, even):
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(3, 2), nn.MaxPool2d(3, 2), nn.PixelUnshuffle(2)])
+def test_pools_and_shuffles(pool):
     torch.manual_seed(0)
     net = classifier(pool, nn.Conv2d(12 if isinstance(pool, nn.PixelUnshuffle) else 3, 6, 3, padding=1), nn.ReLU())
     found = attribute(net, torch.randn(8, 3, 32, 32), backward=True, periods=[2])
-    assert found.layers[0].even == even
     assert 2 in found.present
     assert found.ranking(2)[0].name == "0"
     assert found.ranking(2)[0].effects[2].fall_db > 0.5 * found.lines[2].level_db
@@ -475,7 +481,7 @@ def test_corresponding_periods():
     assert corresponding(8, (64, 64), (16, 16)) == 2
     assert corresponding(2, (32, 32), (64, 64)) == 4
     assert corresponding(4, (61, 61), (31, 31)) == 2  # a transposed convolution without output padding
-    assert "behind this layer" in str(corresponding(4, (64, 64), (16, 16)))
+    assert "elsewhere" in str(corresponding(4, (64, 64), (16, 16)))
     assert "4/3" in str(corresponding(4, (96,), (32,)))
     assert "no common whole ratio" in str(corresponding(4, (64, 64), (32, 16)))
     assert "no common whole ratio" in str(corresponding(4, (64, 64), (60, 60)))

@@ -1,25 +1,16 @@
 """Attribution backward: what strided layers do to the gradient is made even on its way to the input.
 
 The gradient of a strided layer is written to its input's positions by phase, ``m mod s`` (Odena et al. 2016: it is a
-transposed convolution). *Made even* means that the layer's forward pass stays as it is and that the gradient ``g[m]``
-which it hands to its input is changed so that all phases get the same mean and the same energy (docs/theory.md,
-*Backward*), in one of these ways:
+transposed convolution). *Made even* means that the layer's forward pass stays as it is and that the gradient which it
+hands to its input goes through a low-pass on every axis, :func:`evenly.nn.antialias.even_taps` of the layer's stride
+and kernel. As convolutions commute, that is the gradient of the same convolution, or average, at stride 1 with the
+filter before its decimation (Zhang, arXiv 1904.11486): its mean is even, and its expected square and the products of
+neighbours under the kernel are for any weights and white output gradients (docs/theory.md, *Even taps*). Behind a max
+pool the winners stay where they are, and their gradient is spread. Each signal's energy at the layer is kept, so that
+branches keep their shares of the whole.
 
-* **balanced kernel**, of convolutions: the transposed convolution that makes the gradient gets the nearest kernel whose
-  phases have equal DC gains (:mod:`evenly.theory.balance`), so that a constant gradient stays constant; then phase
-  gains.
-* **phase gains**, of max pools and other layers without a kernel: ``g[m]`` times ``sqrt(E / E_r)``, ``E_r`` being the
-  measured energy of phase ``r = m mod s`` of that signal, channels together, and ``E`` their mean. Patterns that arrive
-  from layers behind have periods that are multiples of ``s`` here, and the same share in every phase: they stay.
-* **low-pass**, where no kernel of its size can be balanced (it is shorter than the stride), of average pools whose
-  windows do not tile, and of signals where a phase gets next to nothing that a gain could raise: ``g`` filtered with
-  :func:`evenly.nn.antialias.even_taps` of the layer's kernel. As convolutions commute that is the gradient of the same
-  convolution with the filter before its decimation (Zhang, arXiv 1904.11486), whose expected square is even for any
-  weights and white output gradients.
-
-All keep each signal's energy at the layer, so that branches keep their shares of the whole. They make the mean and the
-energy alike; correlations between neighbours may still differ by phase, which a convolution on the way to the input can
-turn into a faint line: what stays, the effect of all together says.
+A low-pass also weakens patterns that arrive from layers behind. They are no work of this layer: on the lattice of its
+input it can create periods that divide its stride only, and for these alone it is tested.
 """
 
 from __future__ import annotations
@@ -28,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -37,24 +29,19 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from evenly.errors import ParameterError, UsageError
+from evenly.errors import UsageError
 from evenly.fix._attribution_subject import Part, Signals
 from evenly.fix._torch_layers import array
 from evenly.graph._export import line
 from evenly.graph.torch import named_results
 from evenly.measure._running import gradients, prepared
 from evenly.nn.antialias import even_taps
-from evenly.theory.balance import excluded_directions, transposed_places
 
 __all__ = ["Backward"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
-_Change = Callable[[Floats, Tensor], Floats]
-"""From the gradient at a layer's input, and that at its output, to the former made even."""
-
-DEAD = 1e-3
-"""Energy of a phase, over the mean of all, below which gains are replaced by a low-pass."""
+_Change = Callable[[Floats], Floats]
 
 _KINDS: Mapping[str, tuple[type[nn.Module], ...]] = {
     "convolution": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -80,22 +67,6 @@ class _Site:
         """The largest lag between two taps."""
         return tuple(d * (k - 1) for k, d in zip(self.kernel, self.dilation, strict=True))
 
-    def directions(self) -> Array | None:
-        """What a balanced kernel may not have; ``None`` where there is none, or no kernel."""
-        if self.kind != "convolution":
-            return None
-        try:
-            return excluded_directions(transposed_places(self.kernel, self.dilation), self.stride)
-        except ParameterError:
-            return None
-
-    @property
-    def filtered(self) -> bool:
-        """Whether only a filter makes it even."""
-        if self.kind == "average pool":
-            return any(k % s for k, s in zip(self.kernel, self.stride, strict=True))
-        return self.kind == "convolution" and self.directions() is None
-
 
 @dataclass(eq=False)
 class _Seen:
@@ -104,7 +75,6 @@ class _Seen:
     arrived: dict[str, Floats] = field(default_factory=dict)
     results: dict[str, Floats] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
-    raw: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Backward:
@@ -132,8 +102,8 @@ class Backward:
         self._module, self._batches, self._seed = module, batches, seed
         self._sites = _sites(module)
         self._wanted = output
-        self._even: dict[str, _Change] = {}
-        self._first = self._run(0, (), tuple(self._sites))
+        self._even = {name: _evening(site) for name, site in self._sites.items()}
+        self._first = self._run(0, (), tuple(self._sites))[1]
 
     @property
     def output(self) -> str:
@@ -148,10 +118,9 @@ class Backward:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """Strided layers in the order in which they ran."""
-        calls = self._first[1].calls
-        energies = self._energies([name for name in self._sites if calls.get(name) == 1])
+        calls, results = self._first.calls, self._first.results
         order = [*calls, *(name for name in self._sites if name not in calls)]
-        return tuple(self._part(name, calls.get(name, 0), energies.get(name)) for name in order)
+        return tuple(self._part(name, calls.get(name, 0), name in results) for name in order)
 
     def signals(self, batch: int, even: Sequence[str], record: Sequence[str]) -> Signals:
         """Run one batch with these layers made even, record those."""
@@ -160,30 +129,15 @@ class Backward:
 
     # ---- which layers ------------------------------------------------------------------------------------------------
 
-    def _energies(self, names: Sequence[str]) -> Mapping[str, Array]:
-        """Energy of each phase of each signal's gradient at layers' inputs, ``(signals, *stride)``, of mean about 1."""
-        total: dict[str, list[Array]] = {name: [] for name in names}
-        for batch in range(self.batches):
-            results = self._run(batch, (), names)[1].results
-            for name in names:
-                if name in results:
-                    total[name].append(_phase_energies(results[name], self._sites[name].stride))
-        return {name: np.concatenate(found) for name, found in total.items() if found}
-
-    def _part(self, name: str, calls: int, energies: Array | None) -> Part:
+    def _part(self, name: str, calls: int, reached: bool) -> Part:
         site = self._sites[name]
         if calls != 1:
             why = f"one run calls it {calls} times" if calls else "the run that was seen did not call it"
             return Part(name, site.kind, None, why, True, recorded=False)
-        if energies is None or not energies.any():
+        if not reached:
             return Part(name, site.kind, None, "no gradient reaches it", True, recorded=False)
-        self._even[name] = _evening(site)
-        dead = _dead(energies)
-        if site.filtered or dead.all():
-            return Part(name, site.kind, "low-pass")
-        how = "phase gains" if site.directions() is None else "balanced kernel, phase gains"
-        how += ", low-pass where a phase is dead" if dead.any() else ""
-        return Part(name, site.kind, how)
+        whole = lcm(*site.stride)
+        return Part(name, site.kind, "low-pass", creates=tuple(p for p in range(2, whole + 1) if whole % p == 0))
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
@@ -240,7 +194,7 @@ class Backward:
             change = self._even[name] if name in even else None
             keep = name in record
             handles.append(site.module.register_forward_pre_hook(_entry(name, seen, change, keep)))
-            handles.append(site.module.register_forward_hook(_exit(name, seen, keep, change is not None)))
+            handles.append(site.module.register_forward_hook(_exit(name, seen, keep)))
         try:
             yield
         finally:
@@ -253,7 +207,7 @@ def _entry(name: str, seen: _Seen, change: _Change | None, keep: bool) -> Any:
 
     def on_gradient(gradient: Tensor) -> Tensor | None:
         found = array(gradient)
-        made = found if change is None else _of_energy(change(found, seen.raw[name]), found)
+        made = found if change is None else _of_energy(change(found), found)
         if keep:
             seen.results[name] = _energy(made)
         return None if change is None else torch.as_tensor(made).to(gradient)
@@ -269,15 +223,12 @@ def _entry(name: str, seen: _Seen, change: _Change | None, keep: bool) -> Any:
     return hook
 
 
-def _exit(name: str, seen: _Seen, keep: bool, changed: bool) -> Any:
+def _exit(name: str, seen: _Seen, keep: bool) -> Any:
     def on_gradient(gradient: Tensor) -> None:
-        if keep:
-            seen.arrived[name] = _energy(array(gradient))
-        if changed:
-            seen.raw[name] = gradient.detach()
+        seen.arrived[name] = _energy(array(gradient))
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if (keep or changed) and isinstance(output, Tensor) and output.requires_grad:
+        if keep and isinstance(output, Tensor) and output.requires_grad:
             output.register_hook(on_gradient)  # type: ignore[no-untyped-call]
 
     return hook
@@ -327,69 +278,17 @@ def _energy(gradient: Floats) -> Floats:
     return np.asarray(np.divide(energy, mean, out=np.zeros_like(energy), where=mean > 0))
 
 
-def _phase_energies(energy: Floats, stride: Sequence[int]) -> Array:
-    found = np.zeros((len(energy), *stride))
-    for phase in np.ndindex(*stride):
-        places = tuple(slice(r, None, s) for r, s in zip(phase, stride, strict=True))
-        part = energy[(slice(None), slice(None), *places)]
-        found[(slice(None), *phase)] = part.mean(tuple(range(1, part.ndim))) if part.size else 0.0
-    return found
-
-
-def _dead(energies: Array) -> NDArray[np.bool_]:
-    """Signals with a phase that gets next to nothing."""
-    each = energies.reshape(len(energies), -1)
-    return np.asarray(each.min(1) < DEAD * each.mean(1))
-
-
 def _evening(site: _Site) -> _Change:
-    """The gradient at a layer's input made even, signal by signal; its energy is not kept."""
+    """The gradient at a layer's input made even; its energy is not kept."""
     taps = [np.asarray(even_taps(s, reach)) for s, reach in zip(site.stride, site.reach, strict=True)]
 
-    directions = site.directions()
-
-    def change(gradient: Floats, arrived: Tensor) -> Floats:
-        energies = _phase_energies(_energy(gradient), site.stride)
-        dead = _dead(energies) | site.filtered
-        made = gradient
-        if directions is not None:
-            made = _balanced(site.module, directions, gradient, arrived)
-            energies = _phase_energies(_energy(made), site.stride)
-            dead = dead | _dead(energies)
-        made = made * _gains(np.where(_along(dead, energies), 1.0, energies), gradient.shape[2:])
-        if dead.any():
-            filtered = gradient[dead].astype(np.float64)
-            for axis, row in enumerate(taps, start=2):
-                filtered = ndimage.convolve1d(filtered, row, axis, mode="constant")
-            made[dead] = filtered
-        return np.asarray(made)
+    def change(gradient: Floats) -> Floats:
+        made = gradient.astype(np.float64)
+        for axis, row in enumerate(taps, start=2):
+            made = ndimage.convolve1d(made, row, axis, mode="constant")
+        return made
 
     return change
-
-
-def _balanced(module: Any, directions: Array, gradient: Floats, arrived: Tensor) -> Floats:
-    """The gradient that a convolution with a balanced kernel hands to its input, for what arrives at its output."""
-    weight = module.weight.detach()
-    q = torch.tensor(directions).to(weight)
-    taps = weight.flatten(2)
-    even = (taps - taps @ q @ q.T).reshape(weight.shape)
-    with torch.enable_grad():
-        place = torch.zeros(gradient.shape, dtype=weight.dtype, device=weight.device, requires_grad=True)
-        (made,) = torch.autograd.grad(module._conv_forward(place, even, None), place, arrived)
-    return array(made)
-
-
-def _along(values: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:
-    """One value for each signal, to go with arrays of signals."""
-    return values.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def _gains(energies: Array, sizes: Sequence[int]) -> Array:
-    """Gain of every position, ``(N, 1, *sizes)``."""
-    stride = energies.shape[1:]
-    gains = np.sqrt(_along(energies.reshape(len(energies), -1).mean(1), energies) / energies)
-    places = np.ix_(*(np.arange(n) % s for n, s in zip(sizes, stride, strict=True)))
-    return np.asarray(gains[(slice(None), *places)][:, None])
 
 
 def _of_energy(made: Floats, like: Floats) -> Floats:

@@ -17,6 +17,7 @@ __all__ = ["Ledger"]
 Floats = NDArray[np.floating]
 
 _BORDER = 2
+BEHIND = "it arises elsewhere: a constant here"
 
 
 class Ledger:
@@ -62,6 +63,13 @@ class Ledger:
             before = None if arrived is None else corresponding(here, result.shape[2:], arrived.shape[2:])
             if arrived is not None and isinstance(before, int):
                 self._add(name, "arrived", period, powers(_centred(arrived), before)[0])
+
+    def creates(self, part: Part, period: int) -> bool:
+        """Whether a layer can create lines of a period; where that is not comparable, it is taken for able to."""
+        here = self._here.get(part.name, {}).get(period)
+        if part.creates is None or here is None:
+            return True
+        return here in part.creates if isinstance(here, int) else here != BEHIND
 
     def _add(self, name: str, key: str, period: int, values: NDArray[np.float64]) -> None:
         place = (name, key, period)
@@ -120,7 +128,7 @@ def corresponding(period: int, sizes: Sequence[int], here: Sequence[int]) -> int
         return "not comparable: sizes {} against {} have no common whole ratio".format(*shown)
     found = period / scale
     if found == 1:
-        return "it arises behind this layer: a constant here"
+        return BEHIND
     if found.denominator > 1:
         return f"not comparable: period {period} is {found} samples here"
     if not resolvable(here, int(found)):

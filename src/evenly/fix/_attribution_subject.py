@@ -23,6 +23,7 @@ class Part:
     Attributes:
         name, kind, even, untested, fixed: As in :class:`evenly.fix.attributed.LayerAttribution`.
         recorded: Whether its signals can be had.
+        creates: Periods on the lattice of its result that it can create; ``None`` if any.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Part:
     untested: str | None = None
     fixed: bool = False
     recorded: bool = True
+    creates: tuple[int, ...] | None = None
 
     @property
     def tested(self) -> bool:

@@ -63,7 +63,8 @@ class Budget:
     """Where the power of a layer's lines comes from; powers are means over signals and channels, in squared units.
 
     ``created + passed + cross + residual = found``: the layer's result is, by linearity, what the layer made even gives
-    plus the rest, which its unequal phases create; ``cross`` is twice the product of both.
+    plus the rest, which its unequal phases create; ``cross`` is twice the product of both. Backward, result and input
+    are the squared gradients at the layer's input and output, mean over channels, of mean 1 in each signal.
 
     Attributes:
         period: In samples of the layer's own result; ``None`` where none corresponds.
@@ -96,9 +97,10 @@ class LayerAttribution:
     Attributes:
         name: As ``evenly check`` names it.
         kind: ``transposed``, ``subpixel``, ``convolution``; backward also the pools and ``pixel unshuffle``.
-        even: What making it even meant: ``balanced by output``, ``balanced by weights``; backward ``phase gains``,
-            ``low-pass``; ``None`` where there was nothing to be made even.
-        effects: By period, of making this layer even alone; empty where it was not tested.
+        even: What making it even meant: ``balanced by output``, ``balanced by weights``, ``low-pass`` (backward);
+            ``None`` where there was nothing to be made even.
+        effects: By period, of making this layer even alone; without those that it was not tested for, backward
+            since it cannot create them.
         budgets: By the output's period.
         untested: Why it was not tested: it makes all positions alike, or it cannot be edited.
         fixed: Whether that was since it cannot be edited, so that it may be guilty all the same.

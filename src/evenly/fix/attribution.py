@@ -15,8 +15,8 @@ samples that layers without padding cut at the border; otherwise there is no bud
 ``P = scale`` the line arises behind the layer.
 
 *Made even* forward: balanced weights, that is, equal DC gains of all phases (docs/theory.md, *Phases and the DC
-condition*); see :mod:`evenly.fix._attribution_forward`. Backward: equal energies of all phases of the gradient that a
-strided layer hands to its input; see :mod:`evenly.fix._attribution_backward`.
+condition*); see :mod:`evenly.fix._attribution_forward`. Backward: a low-pass before the decimation, felt by the
+gradient only; see :mod:`evenly.fix._attribution_backward`.
 
 Lines are read as :mod:`evenly.fix.levels` reads them. Odena, Dumoulin & Olah 2016 (doi 10.23915/distill.00003) name the
 cause; that lines are attributed by making single layers even is this library's own.
@@ -146,8 +146,9 @@ class _Survey:
         return found
 
     def layer(self, part: Part) -> LayerAttribution:
-        effects = {p: self._effect(part.name, p) for p in self.periods} if part.tested else {}
         assert self.ledger is not None
+        periods = [p for p in self.periods if part.tested and self.ledger.creates(part, p)]
+        effects = {p: self._effect(part.name, p) for p in periods}
         budgets = self.ledger.budgets(part)
         return LayerAttribution(part.name, part.kind, part.even, effects, budgets, part.untested, part.fixed)
 
