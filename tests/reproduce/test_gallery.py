@@ -254,7 +254,7 @@ def test_short_logarithmic_axes_have_numbers():
 
 
 def test_long_labels_are_broken_and_long_legends_have_room():
-    words_ = " ".join(["a long label"] * 6)
+    words_ = " ".join(["a long label of 95\N{NO-BREAK SPACE}%"] * 4)
     texts = re.findall(
         r"<text[^>]*>([^<]*)</text>", plot_svg(Plot("t", "x", words_, (Series("a", (0.0,), (1.0,)),)), "k")
     )

@@ -83,10 +83,10 @@ def test_sheets_show_every_pixel_as_a_square(tmp_path):
     assert f"Each pixel is shown as {factor} x {factor}" in text
     assert "line by line" in text
     for number, picture in enumerate(pictures):
-        top, left = number // 4 * (16 * factor + 8), number % 4 * (16 * factor + 8)
+        top, left = number // 3 * (16 * factor + 8), number % 3 * (16 * factor + 8)
         part = sheet[top : top + 16 * factor, left : left + 16 * factor]
         np.testing.assert_array_equal(part, picture.pixels.repeat(factor, 0).repeat(factor, 1))
-    assert (sheet[: 16 * factor, 16 * factor : 16 * factor + 8] == 255).all()
+    assert (sheet[: 16 * factor, 16 * factor : 16 * factor + 8] == (0xD0, 0xD5, 0xDE)).all()
 
 
 def test_what_was_not_run_stays(page, tmp_path):

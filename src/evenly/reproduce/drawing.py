@@ -154,6 +154,7 @@ def _axes(axes: Axes, plot: Plot, colours: dict[str, str], *, lying: bool) -> No
 
 def _lines(text: str, width: int) -> str:
     """Text in lines of about one length, none much longer than `width` characters."""
+    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
     return fill(text, -(-len(text) // -(-len(text) // width)) + 4) if len(text) > width else text
 
 

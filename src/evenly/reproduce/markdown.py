@@ -29,6 +29,8 @@ __all__ = ["write_markdown"]
 
 _WIDTH, _GAP, _LINE = 800, 8, 4
 """Of sheets: pixels that are shown unscaled on common pages, pixels between pictures, pictures side by side."""
+_GROUND = "#d0d5de"
+"""Between pictures: white ones have an edge on it, as black ones do."""
 _PICTURE, _LEAST = 256, 160
 """Pixels that small pictures are enlarged to at most, and reach where they can, by a whole factor."""
 
@@ -241,7 +243,7 @@ def _cell(value: str | float | None) -> str:
 
 
 def _sheet(pictures: Sequence[PictureFile], folder: Path, path: Path) -> tuple[int, int]:
-    """Set pictures side by side on white, enlarged by a whole factor; give how many lines it took, and the factor."""
+    """Set pictures side by side, enlarged by a whole factor; give how many lines it took, and the factor."""
     from PIL import Image
 
     widest = max(picture.width for picture in pictures)
@@ -249,12 +251,13 @@ def _sheet(pictures: Sequence[PictureFile], folder: Path, path: Path) -> tuple[i
     factor = min(_PICTURE // widest, (_WIDTH - _GAP * (across - 1)) // (widest * across))
     factor = max(1, factor, min(_PICTURE // widest, -(-_LEAST // widest)))
     across = max(1, min(across, (_WIDTH + _GAP) // (widest * factor + _GAP)))
+    across = -(-len(pictures) // -(-len(pictures) // across))  # lines of about one length
     lines = [pictures[begin : begin + across] for begin in range(0, len(pictures), across)]
     heights = [max(picture.height for picture in line) * factor for line in lines]
     sheet = Image.new(
         "RGB",
         (across * (widest * factor + _GAP) - _GAP, sum(heights) + _GAP * (len(lines) - 1)),
-        "white",
+        _GROUND,
     )
     for row, line in enumerate(lines):
         for column, picture in enumerate(line):
