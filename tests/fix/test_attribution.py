@@ -340,6 +340,29 @@ def test_a_deep_line_is_not_laid_to_the_stem():
     assert {layer.name: tuple(layer.effects) for layer in found.layers} == {"0": (2,), "2": (4,)}
 
 
+def test_a_network_for_pictures():
+    """Stem 7 x 7, max pool and shortcuts of 1 x 1: each has the period of its place."""
+
+    class Block(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(inputs, outputs, 3, 2, 1), nn.Conv2d(outputs, outputs, 3, 1, 1)
+            self.short, self.act = nn.Conv2d(inputs, outputs, 1, 2), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            return self.act(self.two(self.act(self.one(x))) + self.short(x))
+
+    torch.manual_seed(0)
+    net = classifier(nn.Conv2d(3, 8, 7, 2, 3), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1), Block(8, 8), channels=8)
+    found = attribute(net, torch.randn(8, 3, 128, 128), backward=True, periods=[2, 4, 8])
+    assert set(found.present) == {2, 4, 8}
+    assert [found.ranking(period)[0].name for period in (2, 4, 8)] == ["0", "2", "3.short"]
+    assert {layer.name: tuple(layer.effects) for layer in found.layers} == {
+        "0": (2,), "2": (4,), "3.one": (8,), "3.short": (8,),
+    }  # fmt: skip
+    assert_explained(found)
+
+
 def test_the_bad_branch_of_a_residual_block():
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -365,6 +388,17 @@ def test_pools_and_shuffles(pool):
     assert 2 in found.present
     assert found.ranking(2)[0].name == "0"
     assert found.ranking(2)[0].effects[2].fall_db > 0.5 * found.lines[2].level_db
+
+
+def test_one_axis_and_classes_of_ones_own():
+    class Own(nn.Conv1d):
+        pass
+
+    torch.manual_seed(0)
+    net = nn.Sequential(Own(2, 6, 3, 2, 1), nn.ReLU(), nn.Conv1d(6, 6, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2))
+    found = attribute(net, torch.randn(16, 2, 256), backward=True, periods=[2, 4])
+    assert [(layer.name, layer.kind) for layer in found.layers] == [("0", "convolution"), ("4", "max pool")]
+    assert found.ranking(2)[0].name == "0"
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "circular"])
@@ -457,6 +491,8 @@ def test_refusals():
         attribute(net, inputs=[])
     with pytest.raises(UsageError, match="one signal"):
         attribute(net, inputs=[x[:1]], periods=[2])
+    with pytest.raises(UsageError, match="one size"):
+        attribute(net, inputs=[x, x[:, :, :10]], periods=[2])
     with pytest.raises(UsageError, match="too few"):
         attribute(net, x[:, :, :3, :3])
     with pytest.raises(UsageError, match="NaN"):

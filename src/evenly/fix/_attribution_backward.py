@@ -43,12 +43,15 @@ Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
 _Change = Callable[[Floats], Floats]
 
-_KINDS: Mapping[str, tuple[type[nn.Module], ...]] = {
+_FAMILIES: Mapping[str, tuple[type[nn.Module], ...]] = {
     "convolution": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
     "max pool": (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
     "average pool": (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     "power pool": (nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
-    "pixel unshuffle": (nn.PixelUnshuffle,),
+}
+_KINDS: Mapping[tuple[str, int], type[nn.Module]] = {
+    ("pixel unshuffle", 2): nn.PixelUnshuffle,
+    **{(kind, axes): cls for kind, classes in _FAMILIES.items() for axes, cls in enumerate(classes, start=1)},
 }
 
 
@@ -135,7 +138,7 @@ class Backward:
             why = f"one run calls it {calls} times" if calls else "the run that was seen did not call it"
             return Part(name, site.kind, None, why, True, recorded=False)
         if not reached:
-            return Part(name, site.kind, None, "no gradient reaches it", True, recorded=False)
+            return Part(name, site.kind, None, "no gradient reaches its first argument", True, recorded=False)
         whole = lcm(*site.stride)
         return Part(name, site.kind, "low-pass", creates=tuple(p for p in range(2, whole + 1) if whole % p == 0))
 
@@ -246,16 +249,14 @@ def _derived(output: Tensor, noise: torch.Generator) -> Tensor:
 def _sites(root: nn.Module) -> dict[str, _Site]:
     found = {}
     for name, module in root.named_modules():
-        kind = next((kind for kind, types in _KINDS.items() if isinstance(module, types)), None)
-        site = None if kind is None else _site(module, kind)
-        if site is not None:
-            found[name or "the module"] = site
+        for (kind, axes), cls in _KINDS.items():
+            site = _site(module, kind, axes) if isinstance(module, cls) else None
+            if site is not None:
+                found[name or "the module"] = site
     return found
 
 
-def _site(module: Any, kind: str) -> _Site | None:
-    axes = int(type(module).__name__[-2]) if type(module).__name__[-2:] in ("1d", "2d", "3d") else 2
-
+def _site(module: Any, kind: str, axes: int) -> _Site | None:
     def each(value: Any) -> tuple[int, ...]:
         return (value,) * axes if isinstance(value, int) else (*value, *(value[-1:] * (axes - len(value))))
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from evenly.errors import UsageError
 from evenly.fix._attribution_subject import Part
 from evenly.fix.attributed import Budget
 from evenly.fix.levels import powers, resolvable
@@ -17,7 +18,6 @@ __all__ = ["Ledger"]
 Floats = NDArray[np.floating]
 
 _BORDER = 2
-BEHIND = "it arises elsewhere: a constant here"
 
 
 class Ledger:
@@ -31,13 +31,21 @@ class Ledger:
     def __init__(self, sizes: Sequence[int], periods: Sequence[int]) -> None:
         self._sizes, self._periods = tuple(sizes), tuple(periods)
         self._sums: dict[tuple[str, str, int], float] = {}
+        self._scales: dict[str, Fraction | None] = {}
         self._here: dict[str, dict[int, int | str]] = {}
         self._whole = dict.fromkeys(self._periods, 0.0)
         self._signals = 0
         self._order: list[str] = []
 
     def add_whole(self, whole: Floats) -> None:
-        """What is explained, of one batch; before its layers."""
+        """What is explained, of one batch; before its layers.
+
+        Raises:
+            UsageError: If it has not the sizes of the first batch.
+        """
+        if whole.shape[2:] != self._sizes:
+            found, first = (" x ".join(map(str, sizes)) for sizes in (whole.shape[2:], self._sizes))
+            raise UsageError(f"a batch has {found} samples, the first one {first}; give inputs of one size")
         self._signals += len(whole)
         for period in self._periods:
             self._whole[period] += float(powers(_centred(whole), period)[0].sum())
@@ -47,6 +55,7 @@ class Ledger:
         name = part.name
         if name not in self._here:
             self._order.append(name)
+            self._scales[name] = _common(self._sizes, result.shape[2:])
             self._here[name] = {p: corresponding(p, self._sizes, result.shape[2:]) for p in self._periods}
         signals = {"found": _centred(result)}
         if even is not None:
@@ -66,10 +75,8 @@ class Ledger:
 
     def creates(self, part: Part, period: int) -> bool:
         """Whether a layer can create lines of a period; where that is not comparable, it is taken for able to."""
-        here = self._here.get(part.name, {}).get(period)
-        if part.creates is None or here is None:
-            return True
-        return here in part.creates if isinstance(here, int) else here != BEHIND
+        scale = self._scales.get(part.name)
+        return part.creates is None or scale is None or period / scale in part.creates
 
     def _add(self, name: str, key: str, period: int, values: NDArray[np.float64]) -> None:
         place = (name, key, period)
@@ -121,19 +128,26 @@ def corresponding(period: int, sizes: Sequence[int], here: Sequence[int]) -> int
     """Period on a lattice of sizes `here` of what has a period on one of `sizes`, or why there is none."""
     if len(sizes) != len(here):
         return f"not comparable: {len(here)} axes here, {len(sizes)} there"
-    scales = {_scale(size, own) for size, own in zip(sizes, here, strict=True)}
-    scale = scales.pop()
-    if scales or scale is None:
+    scale = _common(sizes, here)
+    if scale is None:
         shown = (" x ".join(map(str, s)) for s in (here, sizes))
         return "not comparable: sizes {} against {} have no common whole ratio".format(*shown)
     found = period / scale
     if found == 1:
-        return BEHIND
+        return "it arises elsewhere: a constant here"
     if found.denominator > 1:
         return f"not comparable: period {period} is {found} samples here"
     if not resolvable(here, int(found)):
         return f"not comparable: {' x '.join(map(str, here))} samples are too few for lines of period {found}"
     return int(found)
+
+
+def _common(sizes: Sequence[int], here: Sequence[int]) -> Fraction | None:
+    """The ratio of sizes that all axes share, if it is whole or one over a whole number."""
+    if len(sizes) != len(here):
+        return None
+    scales = {_scale(size, own) for size, own in zip(sizes, here, strict=True)}
+    return scales.pop() if len(scales) == 1 else None
 
 
 def _scale(size: int, here: int) -> Fraction | None:

@@ -177,7 +177,7 @@ def _few(layer: Layer) -> bool:
     rows = _rows(layer)
     channels = layer.weight.shape[1] if layer.kind == "subpixel" else layer.weight.shape[0] // layer.groups
     taps = prod(rows.kernel) * (prod(layer.factor) if layer.kind == "subpixel" else 1)
-    return taps * channels <= MOST_FEATURES
+    return bool(taps * channels <= MOST_FEATURES)
 
 
 def _grams(layer: Layer, inputs: Floats, results: Floats) -> list[Array]:

@@ -36,7 +36,7 @@ from scipy import special
 from evenly.errors import UsageError
 from evenly.fix._attribution_budget import Ledger
 from evenly.fix._attribution_inputs import random_inputs
-from evenly.fix._attribution_subject import Part, Subject, check_finite
+from evenly.fix._attribution_subject import Part, Signals, Subject, check_finite
 from evenly.fix.attributed import Attribution, Effect, LayerAttribution, Line
 from evenly.fix.backend import Backend
 from evenly.fix.levels import powers, resolvable
@@ -66,7 +66,7 @@ def attribute(
 ) -> Attribution:
     """Name the layers that make the lines of a model's output, or of its input's gradient.
 
-    Every tested layer costs one run per batch, and an edited copy of the model.
+    Every tested layer costs one run per batch, and forward an edited copy of the model, which is kept meanwhile.
 
     Args:
         model: A torch module, an ONNX file or model, or a :class:`evenly.fix.backend.Backend`. It stays as it is.
@@ -83,8 +83,8 @@ def attribute(
         seed: Of random inputs, and of the noise that dense outputs are derived with.
 
     Raises:
-        UsageError: If the inputs do not fit, are fewer than two signals, the output is none with positions, or its
-            sizes are too small for every period.
+        UsageError: If the inputs do not fit, differ in size, are fewer than two signals, the output is none with
+            positions, or its sizes are too small for every period.
         ParameterError: If a period is no integer of at least 2.
     """
     batches, words = _batches(example_inputs, inputs, seed, constants=not backward)
@@ -100,7 +100,7 @@ def attribute(
         lines=survey.lines(),
         layers=tuple(survey.layer(part) for part in subject.parts),
         together=survey.together(),
-        last_step={} if backward else survey.last_step(),
+        last_step={} if backward else survey.ledger.last_step(),
     )
 
 
@@ -109,60 +109,53 @@ class _Survey:
 
     def __init__(self, subject: Subject, periods: Sequence[int]) -> None:
         self.parts = subject.parts
-        tested = [part.name for part in self.parts if part.tested]
+        self.tested = tuple(part.name for part in self.parts if part.tested)
+        trials = dict.fromkeys([(), *((name,) for name in self.tested), self.tested])  # of one layer, it is all
+        self._powers: dict[tuple[str, ...], list[Mapping[int, Array]]] = {trial: [] for trial in trials}
         recorded = [part.name for part in self.parts if part.recorded]
-        read: dict[str | None, list[Mapping[int, Array]]] = {name: [] for name in (None, "", *tested)}
-        self.ledger: Ledger | None = None
+        first = subject.signals(0, (), recorded)
+        self.periods = _able(first.whole, periods)
+        self.ledger = Ledger(first.whole.shape[2:], self.periods)
         for batch in range(subject.batches):
-            base = subject.signals(batch, (), recorded)
-            if self.ledger is None:
-                periods = _able(base.whole, periods)
-                self.ledger = Ledger(base.whole.shape[2:], periods)
-            read[None].append(_powers(base.whole, periods))
-            read[""].append(_powers(subject.signals(batch, tested, ()).whole, periods))
-            self.ledger.add_whole(base.whole)
-            for part in self.parts:
-                changed = None
-                if part.tested:
-                    alone = subject.signals(batch, (part.name,), (part.name,))
-                    read[part.name].append(_powers(alone.whole, periods))
-                    changed = alone.results.get(part.name)
-                if part.name in base.results:
-                    name = part.name
-                    self.ledger.add(part, base.arrived.get(name), base.results[name], changed)
-        self._read = {
-            name: {p: np.concatenate([r[p] for r in found], 1) for p in periods} for name, found in read.items()
-        }
-        self.periods = periods
-        self.signals = self._read[None][periods[0]].shape[1]
+            self._add(subject, batch, subject.signals(batch, (), recorded) if batch else first)
+        self.signals = sum(found[self.periods[0]].shape[1] for found in self._powers[()])
         if self.signals < 2:
             raise UsageError("one signal alone has no interval; expected two or more: give more inputs, or a batch")
+
+    def _add(self, subject: Subject, batch: int, base: Signals) -> None:
+        self.ledger.add_whole(base.whole)
+        evened: dict[str, Floats] = {}
+        for trial, found in self._powers.items():
+            run = subject.signals(batch, trial, trial[:1] if len(trial) == 1 else ()) if trial else base
+            found.append(_powers(run.whole, self.periods))
+            if len(trial) == 1:
+                evened.update(run.results)
+        for part in self.parts:
+            if part.name in base.results:
+                name = part.name
+                self.ledger.add(part, base.arrived.get(name), base.results[name], evened.get(name))
 
     def lines(self) -> dict[int, Line]:
         found = {}
         for period in self.periods:
-            on, near = self._read[None][period]
+            on, near = self._read((), period)
             found[period] = Line(period, *_interval(_db(np.maximum(on / near, LEAST))), self.signals)
         return found
 
     def layer(self, part: Part) -> LayerAttribution:
-        assert self.ledger is not None
         periods = [p for p in self.periods if part.tested and self.ledger.creates(part, p)]
-        effects = {p: self._effect(part.name, p) for p in periods}
+        effects = {p: self._effect((part.name,), p) for p in periods}
         budgets = self.ledger.budgets(part)
         return LayerAttribution(part.name, part.kind, part.even, effects, budgets, part.untested, part.fixed)
 
     def together(self) -> dict[int, Effect]:
-        if not any(part.tested for part in self.parts):
-            return {}
-        return {p: self._effect("", p) for p in self.periods}
+        return {p: self._effect(self.tested, p) for p in self.periods} if self.tested else {}
 
-    def last_step(self) -> dict[int, float | None]:
-        assert self.ledger is not None
-        return self.ledger.last_step()
+    def _read(self, trial: tuple[str, ...], period: int) -> Array:
+        return np.concatenate([found[period] for found in self._powers[trial]], 1)
 
-    def _effect(self, name: str, period: int) -> Effect:
-        (on, near), after = self._read[None][period], self._read[name][period][0]
+    def _effect(self, trial: tuple[str, ...], period: int) -> Effect:
+        (on, near), after = self._read((), period), self._read(trial, period)[0]
         heights = np.maximum(on, near), np.maximum(after, near)
         seen = float(np.sum(1 - near / heights[0]))
         removed = float(np.sum(1 - heights[1] / heights[0])) / seen if seen else 0.0
