@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from evenly.errors import FormatError, OutputError
 from evenly.reproduce.claims import CLAIMS
 from evenly.reproduce.markdown import write_markdown
 from evenly.reproduce.registry import EXPERIMENTS
-from evenly.reproduce.result import Conclusion, Effect, Finding, Part, Picture, Row
+from evenly.reproduce.result import Answer, Conclusion, Effect, Finding, Part, Picture, Row
 from evenly.reproduce.stored import read_result, read_results
 from evenly.reproduce.written import write_result
 
@@ -175,3 +178,18 @@ def test_what_stands_there_damaged_is_an_error(page, tmp_path):
 def test_a_page_without_a_suffix(tmp_path):
     with pytest.raises(OutputError, match="suffix"):
         write_markdown(read_results(tmp_path), tmp_path / "page")
+
+
+def test_the_committed_page_is_whole_and_the_readme_quotes_it():
+    root = Path(__file__).resolve().parents[2]
+    page = (root / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    lines = page.splitlines()
+    for claim in CLAIMS:
+        (line,) = [line for line in lines if line.startswith(f"{claim} ")]
+        assert any(f"**{answer}**" in line for answer in get_args(Answer)), line
+    assert "**not run**" not in page
+    (tally,) = [line for line in lines if line.startswith("25 claims: ")]
+    assert f"> {tally}" in (root / "README.md").read_text(encoding="utf-8").splitlines()
+    for name in set(EXPERIMENTS) - {"fake", "other"}:
+        result = json.loads((root / "docs" / "reproduction" / f"{name}.json").read_text(encoding="utf-8"))
+        assert result["scale"] == "small"
