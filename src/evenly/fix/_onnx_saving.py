@@ -158,9 +158,9 @@ def _move(staging: Path, names: list[str], path: Path) -> None:
             kept.append((final, backup if backup.exists() else None))
             (staging / name).replace(final)
     except BaseException:
-        for final, backup in reversed(kept):
+        for final, held in reversed(kept):
             with suppress(OSError):
-                final.unlink(missing_ok=True) if backup is None else backup.replace(final)
+                final.unlink(missing_ok=True) if held is None else held.replace(final)
         raise
 
 

@@ -78,7 +78,7 @@ class Session:
         """What the session is made from. Protobuf messages written one after the other merge when they are read."""
         external = any(is_external(t) for t in all_tensors(model))
         if sum(len(t.raw_data) for t in model.graph.initializer) < IN_MEMORY:
-            data = model.SerializeToString() + extra.SerializeToString()
+            data: bytes = model.SerializeToString() + extra.SerializeToString()
             if len(data) < IN_MEMORY:
                 if external:
                     options.add_session_config_entry(FOLDER_OPTION, str(folder.resolve()))

@@ -48,7 +48,7 @@ def home_of(proto: TensorProto) -> Home:
 
 def size_of(proto: TensorProto) -> int:
     """Bytes that the values of a tensor take."""
-    return -(-prod(proto.dims) * ELEMENT_BITS[proto.data_type] // 8)
+    return -(-prod(int(n) for n in proto.dims) * ELEMENT_BITS[proto.data_type] // 8)
 
 
 def converted(values: Array, code: int, label: str) -> Array:
