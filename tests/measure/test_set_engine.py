@@ -64,7 +64,8 @@ def read_rows(path: Path) -> list[dict]:
 def script(folder: Path, body: str, *, guard: bool = True) -> list[str]:
     """A command that runs a script which can import the fakes."""
     lines = [
-        "import sys",
+        "import signal, sys",
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored",
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})",
         "from fake_sources import fakes, measure_fake",
         "from evenly.measure.engine import measure_set",

@@ -225,7 +225,8 @@ def test_nothing_random_leaks_out(tmp_path):
 def test_an_interrupt_ends_the_processes_and_loses_nothing(tmp_path, fake):
     """Ctrl-C in a terminal goes to all processes at once."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where tests run in the background
         "from pathlib import Path\n"
         "from evenly.reproduce import registry, run\n"
         "from evenly.reproduce.experiment import Scale\n"
