@@ -32,7 +32,7 @@ def fake(monkeypatch, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8)).save(folder / "a.png")
     only = {"fake": ("fake_experiment", ("C13", "C14"), "a fake")}
-    for name in list(registry.EXPERIMENTS):
+    for name in reversed(list(registry.EXPERIMENTS)):  # they come back the other way round, so in their order
         monkeypatch.delitem(registry.EXPERIMENTS, name)
     for name, entry in only.items():
         monkeypatch.setitem(registry.EXPERIMENTS, name, entry)
