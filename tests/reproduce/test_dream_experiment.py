@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from killing import check_killed_and_resumed
 from torch import nn
 
-from evenly.reproduce import classifiers
 from evenly.reproduce.dream_findings import NETWORKS, PERIODS, VARIANTS
 from evenly.reproduce.dreaming import Ascent, ascend, concentration, high_share, many_features, one_feature
 from evenly.reproduce.experiment import Context, Outcome, Scale
@@ -48,24 +48,7 @@ def test_conclusions_are_the_same_each_time(smoke):
 
 
 def test_a_killed_cell_goes_on_as_if_it_had_not_been(smoke, tmp_path, monkeypatch):
-    (cell,) = [cell for cell in EXPERIMENT.cells(Scale.SMOKE, (0,)) if cell.options["network"] == "average-pool"]
-    context = Context(Scale.SMOKE, tmp_path, cell.seed, checkpoint_seconds=0)
-    true, calls = classifiers.F.cross_entropy, []
-
-    def killed(*given):
-        calls.append(None)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return true(*given)
-
-    monkeypatch.setattr(classifiers.F, "cross_entropy", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_cell(EXPERIMENT, cell, context)
-    again = run_cell(EXPERIMENT, cell, context)
-    assert len(calls) == 3 + 2
-    assert again.numbers == smoke[cell.name].numbers
-    for name, array in smoke[cell.name].arrays.items():
-        np.testing.assert_array_equal(again.arrays[name], array)
+    check_killed_and_resumed(EXPERIMENT, "average-pool", 3, smoke, tmp_path, monkeypatch)
 
 
 # planted effects

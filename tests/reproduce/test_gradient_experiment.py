@@ -9,11 +9,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from killing import check_killed_and_resumed
 from torch import nn
 
 from evenly.errors import ParameterError
 from evenly.nn import AntialiasedConv2d
-from evenly.reproduce import classifiers
 from evenly.reproduce.aliasing import folded_db, gain, shifted
 from evenly.reproduce.data import open_data
 from evenly.reproduce.experiment import Context, Outcome, Scale
@@ -65,24 +65,7 @@ def test_the_strided_network_is_as_uneven_as_predicted(smoke):
 
 
 def test_a_killed_cell_goes_on_as_if_it_had_not_been(smoke, tmp_path, monkeypatch):
-    (cell,) = [cell for cell in EXPERIMENT.cells(Scale.SMOKE, (0,)) if cell.options["network"] == "strided"]
-    context = Context(Scale.SMOKE, tmp_path, cell.seed, checkpoint_seconds=0)
-    true, calls = classifiers.F.cross_entropy, []
-
-    def killed(*given):
-        calls.append(None)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return true(*given)
-
-    monkeypatch.setattr(classifiers.F, "cross_entropy", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run_cell(EXPERIMENT, cell, context)
-    again = run_cell(EXPERIMENT, cell, context)
-    assert len(calls) == 2 + 2
-    assert again.numbers == smoke[cell.name].numbers
-    for name, array in smoke[cell.name].arrays.items():
-        np.testing.assert_array_equal(again.arrays[name], array)
+    check_killed_and_resumed(EXPERIMENT, "strided", 2, smoke, tmp_path, monkeypatch)
 
 
 # planted effects
