@@ -6,6 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from browser import browser, opened  # noqa: F401  (fixtures of every test)
+
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile("reduced", max_examples=25, deadline=None, derandomize=True, suppress_health_check=QUIET)
