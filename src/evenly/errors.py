@@ -16,6 +16,7 @@
     │   └── TooLargeError      larger than what is read; refused before it takes memory
     ├── ParameterError         an argument of a theory function is out of range
     ├── MissingDependencyError an extra (torch, onnx) is not installed
+    ├── VerificationError      a repaired model did not pass its own proof; nothing is written
     └── OutputError            a result cannot be written
 
 Every message gives the value, what was expected, and what to do.
@@ -38,6 +39,7 @@ __all__ = [
     "UnreadableError",
     "UntrustedError",
     "UsageError",
+    "VerificationError",
     "WeightsError",
 ]
 
@@ -96,6 +98,10 @@ class ParameterError(EvenlyError, ValueError):
 
 class MissingDependencyError(EvenlyError, ImportError):
     """An optional dependency is not installed."""
+
+
+class VerificationError(EvenlyError):
+    """A repaired model did not pass its own proof; nothing was written."""
 
 
 class OutputError(EvenlyError):
