@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evenly import errors, losses, metrics, nn, testing
-    from evenly.api import check, measure, reproduce
+    from evenly.api import attribute, check, measure, reproduce
     from evenly.check.result import Finding, Report
+    from evenly.fix.attributed import Attribution
     from evenly.measure.activations import measure_model
     from evenly.measure.engine import measure_set
     from evenly.measure.gradients import measure_gradient
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attribution",
     "Finding",
     "Measurement",
     "Report",
     "Reproduction",
     "__version__",
+    "attribute",
     "check",
     "errors",
     "losses",
@@ -43,10 +46,12 @@ __all__ = [
 # ``check``, ``measure`` and ``reproduce`` are packages that can be called, see evenly/callable.py.
 _MODULES = ("check", "errors", "losses", "measure", "metrics", "nn", "reproduce", "testing")
 _NAMES = {
+    "Attribution": "evenly.fix.attributed",
     "Finding": "evenly.check.result",
     "Measurement": "evenly.measure.result",
     "Report": "evenly.check.result",
     "Reproduction": "evenly.reproduce.stored",
+    "attribute": "evenly.api",
     "measure_gradient": "evenly.measure.gradients",
     "measure_model": "evenly.measure.activations",
     "measure_set": "evenly.measure.engine",

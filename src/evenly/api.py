@@ -1,15 +1,16 @@
-"""``evenly.check``, ``evenly.measure`` and ``evenly.reproduce`` as people call them from Python."""
+"""``evenly.check``, ``evenly.measure``, ``evenly.attribute``, ``evenly.reproduce`` as people call them from Python."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evenly import settings as _settings
 from evenly.check.engine import analyse
 from evenly.errors import UsageError
-from evenly.load import Declared, Loaded, load_object, load_target
+from evenly.load import Declared, Loaded, load_network, load_object, load_target, module_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from evenly.check.result import Report
+    from evenly.fix.attributed import Attribution
+    from evenly.fix.network import Network
     from evenly.measure.result import Measurement
     from evenly.measure.sound_result import AudioMeasurement
     from evenly.reproduce.run import Progress
     from evenly.reproduce.stored import Reproduction
 
-__all__ = ["check", "measure", "reproduce"]
+__all__ = ["attribute", "attribute_network", "check", "measure", "report_on", "reproduce"]
 
 
 def check(
@@ -174,6 +177,137 @@ def _sounds(source: Any) -> bool:
 
         return source.suffix.lower() in EXTENSIONS["audio"]
     return getattr(source, "ndim", 0) == 1
+
+
+def attribute(
+    model: Any,
+    *example_inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    inputs: Iterable[Any] | str | os.PathLike[str] | None = None,
+    values: tuple[float, float] = (0.0, 1.0),
+    limit: int = 64,
+    periods: Iterable[int] | None = None,
+    output: str | None = None,
+    backward: bool = False,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Attribution:
+    """Name the layers that make the lines in a model's output, or in the gradient of its input.
+
+    The network is run: as it is, with each layer in question made even alone, and with all of them made even. Layers
+    rank by how far they make the lines fall; see :mod:`evenly.fix.attribution` for what *even* means.
+
+    Args:
+        model: An ``nn.Module``, a ``ModelProto``, the path of a ``.onnx`` file, or ``"package.module:attribute"``. It
+            stays as it is.
+        *example_inputs: Tensors ``(N, C, *spatial)`` as ``model.forward`` takes them, for a module without an attribute
+            ``example_inputs``. Random signals, and crops of pictures, have their shapes.
+        kwargs: Keyword inputs of ``model.forward``.
+        input_shapes: For a file, a ``ModelProto`` or ``"module:attribute"``, tensor shape per input name, where sizes
+            are open.
+        weights: A ``.safetensors`` file for ``"module:attribute"``.
+        inputs: What to run it on: batches (arrays, sequences of arguments or mappings by name), or the path of a
+            folder of pictures or recordings or of a ``.npy`` or ``.npz`` file, see
+            :func:`evenly.fix.data.load_batches`; by default random signals.
+        values: What black and white of pictures become.
+        limit: Most signals that are read from a path.
+        periods: Of the lines, in samples of the output (of the input, backward); by default 2, 3, 4, 5, 6, 8 and 16, as
+            far as the sizes allow.
+        output: Name of the output that is explained (derived, backward), if there are several.
+        backward: Explain the lines of the squared gradient by the input instead; torch only.
+        seed: Of random inputs, of what is derived, and of the weights that ``"module:attribute"`` draws.
+        progress: Told after each run how many are done, and of how many.
+
+    Returns:
+        The attribution: ``present``, ``lines``, ``ranking()``, ``layers``; print it.
+
+    Raises:
+        UsageError: If an argument does not fit the model, or there is nothing to explain.
+        EvenlyError: If the model or the inputs cannot be read.
+        MissingDependencyError: If torch, onnx or onnxruntime is needed and not installed.
+    """
+    given = inputs is not None and not isinstance(inputs, str | os.PathLike)
+    network = _network(model, example_inputs, kwargs, input_shapes or {}, weights, seed, needed=not given)
+    return attribute_network(
+        network,
+        inputs,
+        values=values,
+        limit=limit,
+        periods=None if periods is None else tuple(periods),
+        output=output,
+        backward=backward,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _network(
+    model: Any,
+    example_inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    input_shapes: Mapping[str, Sequence[int]],
+    weights: str | os.PathLike[str] | None,
+    seed: int,
+    needed: bool,
+) -> Network:
+    named = isinstance(model, str | os.PathLike)
+    proto = type(model).__module__.partition(".")[0] == "onnx"
+    if (named or proto) and (example_inputs or kwargs):
+        raise UsageError("example inputs are for an nn.Module; for a file or module:attribute give input_shapes")
+    if not named and weights is not None:
+        raise UsageError("weights is for module:attribute; load them into the module")
+    if named:
+        declared = [Declared(tuple(shape), name) for name, shape in input_shapes.items()]
+        path = None if weights is None else Path(weights)
+        return load_network(os.fspath(model), inputs=declared, weights=path, seed=seed)
+    if proto:
+        from evenly.fix.network import onnx_network
+
+        return onnx_network(model, list(input_shapes.items()))
+    if input_shapes:
+        raise UsageError("input_shapes is for a file or module:attribute; give a module its tensors")
+    return module_network(model, example_inputs, kwargs, needed=needed)
+
+
+def attribute_network(
+    network: Network,
+    source: Iterable[Any] | str | os.PathLike[str] | None,
+    *,
+    values: tuple[float, float],
+    limit: int,
+    periods: Sequence[int] | None,
+    output: str | None,
+    backward: bool,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+) -> Attribution:
+    """Run an opened network on what the user names; arguments as those of :func:`attribute`."""
+    from evenly.fix import attribution
+    from evenly.fix.data import load_batches
+
+    if backward and not network.differentiable:
+        raise UsageError(f"{network.name}: gradients are had from torch only; give a module, or leave backward out")
+    notes = network.notes
+    if source is None:
+        batches, words = network.random(seed, constants=not backward)
+    elif isinstance(source, str | os.PathLike):
+        data = load_batches(source, network.inputs, limit=limit, values=values)
+        batches, words = network.batches(data), data.words
+        notes += tuple(f"left out: {failure.path}: {failure.reason}" for failure in data.left_out)
+    else:
+        batches, words = list(source), "as given"
+    found = attribution.attribute(
+        network.model,
+        inputs=batches,
+        periods=periods,
+        output=output,
+        backward=backward,
+        seed=seed,
+        progress=progress,
+    )
+    return replace(found, model=network.name, inputs=words, notes=notes)
 
 
 def reproduce(

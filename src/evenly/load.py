@@ -35,9 +35,21 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from evenly.fix.network import Network
     from evenly.graph.ir import Graph
 
-__all__ = ["DTYPES", "MOST_ELEMENTS", "Declared", "Loaded", "load_module", "load_object", "load_target", "parse_input"]
+__all__ = [
+    "DTYPES",
+    "MOST_ELEMENTS",
+    "Declared",
+    "Loaded",
+    "load_module",
+    "load_network",
+    "load_object",
+    "load_target",
+    "module_network",
+    "parse_input",
+]
 
 MOST_ELEMENTS = 2**31
 """Most elements that one declared input may have; a larger one is taken for a mistake before anything is allocated."""
@@ -150,18 +162,112 @@ def load_target(
     request = _Request(target, tuple(inputs), weights, use_weights, trust, training)
     loader = _FILES.get(Path(target).suffix.lower())
     if loader is not None:
-        path = Path(target)
-        if not path.is_file():
-            kind = "a folder" if path.is_dir() else "not there"
-            raise ModelError(f"{target}: {kind}; expected a file, check the path")
-        if weights is not None:
-            raise UsageError(f"--weights (={str(weights)!r}) is for module:attribute; {target} brings its own weights")
+        _expect_file(request)
         return loader(request)
-    if re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", target):
-        return _module_attribute(request)
-    raise UsageError(
-        f"TARGET (={target!r}) is not understood; expected a .onnx file, a .pt2 file or package.module:attribute"
-    )
+    _expect_attribute(target)
+    return _module_attribute(request)
+
+
+def _expect_attribute(target: str) -> None:
+    if not re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", target):
+        raise UsageError(
+            f"TARGET (={target!r}) is not understood; expected a .onnx file, a .pt2 file or package.module:attribute"
+        )
+
+
+def _expect_file(request: _Request) -> None:
+    """There has to be a file, and it brings its own weights."""
+    path = Path(request.target)
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "not there"
+        raise ModelError(f"{request.target}: {kind}; expected a file, check the path")
+    if request.weights is not None:
+        raise UsageError(
+            f"--weights (={str(request.weights)!r}) is for module:attribute; {request.target} brings its own weights"
+        )
+
+
+def load_network(
+    target: str, *, inputs: Sequence[Declared] = (), weights: Path | None = None, seed: int | None = None
+) -> Network:
+    """What the user names, to be run and edited rather than read.
+
+    Args:
+        target: A ``.onnx`` file, or ``package.module:attribute``.
+        inputs: Declared inputs; a module without ``example_inputs`` needs them.
+        weights: A ``.safetensors`` file for a freshly made module.
+        seed: Of weights that are drawn when the module is made; by default they are as it makes them.
+
+    Raises:
+        EvenlyError: As :func:`load_target`.
+    """
+    request = _Request(target, tuple(inputs), weights, True, False, False)
+    suffix = Path(target).suffix.lower()
+    if suffix == ".onnx":
+        _expect_file(request)
+        return _onnx_to_run(request)
+    if suffix == ".pt2":
+        raise UsageError(
+            f"{target}: a .pt2 file holds operations, not the layers that could be edited; give "
+            "package.module:attribute, or export it to ONNX (torch.onnx.export(program, f='model.onnx'))"
+        )
+    if suffix in _FILES:
+        _FILES[suffix](request)  # says why not
+    _expect_attribute(target)
+    try:
+        import torch
+    except ImportError as error:
+        raise _missing("torch", target, error) from error
+    from evenly.fix.network import torch_network
+
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        if seed is not None:
+            torch.manual_seed(seed)
+        made = _made(request)
+    note = f"weights as {target} makes them; --weights FILE.safetensors loads others"
+    return torch_network(*made, name=target, notes=() if weights is not None else (note,))
+
+
+def module_network(
+    model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, *, needed: bool = True
+) -> Network:
+    """A module that a caller in Python holds, to be run and edited.
+
+    Args:
+        model: The module.
+        args: Example inputs; by default the module's attribute ``example_inputs``.
+        kwargs: Keyword inputs.
+        needed: Whether there has to be an example.
+
+    Raises:
+        UsageError: If it is no module, or inputs are missing.
+        MissingDependencyError: If torch is not installed.
+    """
+    try:
+        from torch import nn
+    except ImportError as error:
+        raise _missing("torch", type(model).__name__, error) from error
+    from evenly.fix.network import torch_network
+
+    name = type(model).__qualname__
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"model is {name}; expected an nn.Module, a ModelProto, the path of a .onnx file or "
+            "'package.module:attribute'"
+        )
+    kept = getattr(model, "example_inputs", None)
+    if not args and not kwargs and (needed or kept is not None):
+        args = _examples(name, name, kept)
+    return torch_network(model, args, kwargs)
+
+
+def _onnx_to_run(request: _Request) -> Network:
+    try:
+        from evenly.fix.network import onnx_network
+
+        return onnx_network(request.target, [(d.name, d.shape) for d in request.inputs])
+    except ImportError as error:
+        raise _missing("onnx", request.target, error) from error
 
 
 def _onnx(request: _Request) -> Loaded:
@@ -268,7 +374,8 @@ def _line(error: BaseException) -> str:
 # ----------------------------------------------------------------------------------------------------- module:attribute
 
 
-def _module_attribute(request: _Request) -> Loaded:
+def _made(request: _Request) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """The network that is named, with its weights, and an example of its inputs."""
     module_name, _, attribute = request.target.partition(":")
     made, declared_by = _resolve(module_name, attribute)
     try:
@@ -282,9 +389,14 @@ def _module_attribute(request: _Request) -> Loaded:
     else:
         examples = getattr(network, "example_inputs", None) if examples is None else examples
         args, kwargs = _examples(request.target, declared_by, examples), {}
-    fresh = request.use_weights and request.weights is None
     if request.weights is not None and request.use_weights:
         _fill(network, request.weights)
+    return network, args, kwargs
+
+
+def _module_attribute(request: _Request) -> Loaded:
+    network, args, kwargs = _made(request)
+    fresh = request.use_weights and request.weights is None
     return load_module(
         network,
         args,

@@ -22,7 +22,7 @@ from evenly.fix._onnx_writing import write_model
 from evenly.graph.onnx.files import numpy_dtype
 from evenly.graph.onnx.reader import GUESSES
 
-__all__ = ["Session", "guessed_batches"]
+__all__ = ["Session", "declared_inputs", "guessed_batches"]
 
 Array = NDArray[Any]
 IN_MEMORY = 2**31 - 2**20
@@ -50,8 +50,7 @@ class Session:
     def __init__(self, model: ModelProto, folder: Path, values: Sequence[str] = ()) -> None:
         runtime = _runtime()
         graph = model.graph
-        stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
-        self.inputs = [_declared(v) for v in graph.input if v.name not in stored]
+        self.inputs = declared_inputs(model)
         self.outputs = [v.name for v in graph.output]
         present = {*self.outputs, *(v.name for v in graph.input)}
         self.values = tuple(dict.fromkeys(v for v in values if v not in present))
@@ -125,6 +124,13 @@ class Declared:
     def __str__(self) -> str:
         shape = "any shape" if self.dims is None else str(["?" if d is None else d for d in self.dims])
         return f"{self.name}: {numpy_dtype(self.code).name} {shape}"
+
+
+def declared_inputs(model: ModelProto) -> list[Declared]:
+    """The inputs that a caller has to give, in order."""
+    graph = model.graph
+    stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    return [_declared(v) for v in graph.input if v.name not in stored]
 
 
 def _declared(value: ValueInfoProto) -> Declared:

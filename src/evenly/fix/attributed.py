@@ -130,6 +130,7 @@ class Attribution:
         together: By period, the effect of making all tested layers even.
         last_step: By period, power of the lines in the output less that in the last layer's result; ``None`` where that
             is not comparable. Forward only.
+        notes: What a reader must know, for instance which files were left out.
     """
 
     model: str
@@ -141,6 +142,7 @@ class Attribution:
     layers: tuple[LayerAttribution, ...]
     together: Mapping[int, Effect]
     last_step: Mapping[int, float | None]
+    notes: tuple[str, ...] = ()
 
     @property
     def present(self) -> tuple[int, ...]:

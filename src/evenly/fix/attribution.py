@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ def attribute(
     output: str | None = None,
     backward: bool = False,
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Attribution:
     """Name the layers that make the lines of a model's output, or of its input's gradient.
 
@@ -81,6 +82,7 @@ def attribute(
         backward: Explain the lines of the squared gradient by the input instead, from strided layers; torch only.
             Strides that are no modules (``x[::2]``, ``F.max_pool2d``) are not seen: what they make stays.
         seed: Of random inputs, and of the noise that dense outputs are derived with.
+        progress: Told after each run how many are done, and of how many.
 
     Raises:
         UsageError: If the inputs do not fit, differ in size, are fewer than two signals, the output is none with
@@ -90,7 +92,7 @@ def attribute(
     batches, words = _batches(example_inputs, inputs, seed, constants=not backward)
     subject = _subject(model, batches, output, backward, seed)
     wanted = check_periods(PERIODS if periods is None else periods)
-    survey = _Survey(subject, wanted)
+    survey = _Survey(subject, wanted, progress or (lambda done, total: None))
     return Attribution(
         model=_name(model),
         direction="backward" if backward else "forward",
@@ -107,11 +109,12 @@ def attribute(
 class _Survey:
     """All runs, reduced to powers as they come: memory does not grow with the number of batches."""
 
-    def __init__(self, subject: Subject, periods: Sequence[int]) -> None:
+    def __init__(self, subject: Subject, periods: Sequence[int], progress: Callable[[int, int], None]) -> None:
         self.parts = subject.parts
         self.tested = tuple(part.name for part in self.parts if part.tested)
         trials = dict.fromkeys([(), *((name,) for name in self.tested), self.tested])  # of one layer, it is all
         self._powers: dict[tuple[str, ...], list[Mapping[int, Array]]] = {trial: [] for trial in trials}
+        self._progress, self._runs, self._done = progress, len(trials) * subject.batches, 0
         recorded = [part.name for part in self.parts if part.recorded]
         first = subject.signals(0, (), recorded)
         self.periods = _able(first.whole, periods)
@@ -128,6 +131,8 @@ class _Survey:
         for trial, found in self._powers.items():
             run = subject.signals(batch, trial, trial[:1] if len(trial) == 1 else ()) if trial else base
             found.append(_powers(run.whole, self.periods))
+            self._done += 1
+            self._progress(self._done, self._runs)
             if len(trial) == 1:
                 evened.update(run.results)
         for part in self.parts:
