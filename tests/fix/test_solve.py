@@ -111,3 +111,26 @@ def test_nothing_to_do_without_a_line():
     weights = rng.standard_normal((7, 1))
     level = line_levels(table.output(x, weights), [2, 4])
     assert abs(level[4].near_db) < 1.5
+
+
+def test_moments_do_not_depend_on_how_they_are_read(monkeypatch):
+    rng = np.random.default_rng(3)
+    scatter = Scatter((transposed(9, 18, 4, 2, 1, 1), transposed(8, 16, 4, 2, 1, 1)), 3)
+    x, y, other = rng.standard_normal((4, 3, 9, 8)), rng.standard_normal((4, 2, 18, 16)), np.ones((4, 2, 18, 16))
+    whole = moments(scatter, [Calibration(x, y, y, other)], [2])
+    monkeypatch.setattr("evenly.fix.solve._BLOCK", 4000)  # a few rows of one signal
+    parts = moments(
+        scatter, [Calibration(x[:1], y[:1], y[:1], other[:1]), Calibration(x[1:], y[1:], y[1:], other[1:])], [2]
+    )
+    np.testing.assert_allclose(parts.gram, whole.gram, atol=1e-12)
+    np.testing.assert_allclose(parts.lines[2], whole.lines[2], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(parts.cross, whole.cross, atol=1e-12)
+    np.testing.assert_allclose(parts.kept, whole.kept, atol=1e-12)
+
+
+def test_what_the_output_was_takes_the_place_of_the_old_weights():
+    rng = np.random.default_rng(4)
+    known, before = _random_moments(rng), rng.standard_normal((6, 2))
+    same = Moments(known.gram, known.lines, None, known.gram @ before)
+    targets = {2: 0.1 * known.power(2, before)}
+    np.testing.assert_allclose(solve(same, before, targets).weights, solve(known, before, targets).weights, atol=1e-8)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evenly.errors import ParameterError
 from evenly.measure.phases import new_lines
 
-__all__ = ["NEAR", "WIDE", "Level", "hann", "line_levels", "line_powers", "powers", "resolvable"]
+__all__ = ["NEAR", "WIDE", "Level", "Reading", "hann", "line_levels", "line_powers", "powers", "resolvable"]
 
 Array = NDArray[np.float64]
 
@@ -74,7 +74,9 @@ def line_levels(signals: NDArray[np.floating], periods: Sequence[int]) -> Mappin
     sizes = signals.shape[2:]
     if not 1 <= len(sizes) <= 3:
         raise ParameterError(f"signals of shape {signals.shape} must be (N, C, *sizes) with one to three axes")
-    return {period: _level(signals, period) for period in periods if resolvable(sizes, period)}
+    reading = Reading(periods)
+    reading.add(signals)
+    return reading.levels()
 
 
 def powers(signals: NDArray[np.floating], period: int) -> Array:
@@ -97,8 +99,29 @@ def powers(signals: NDArray[np.floating], period: int) -> Array:
     return total
 
 
-def _level(signals: NDArray[np.floating], period: int) -> Level:
-    on, near, wide = powers(signals, period)
+class Reading:
+    """Levels of many batches, read one after the other: memory grows by a few numbers per signal.
+
+    Args:
+        periods: In samples.
+    """
+
+    def __init__(self, periods: Sequence[int]) -> None:
+        self._found: dict[int, list[Array]] = {period: [] for period in periods}
+
+    def add(self, signals: NDArray[np.floating]) -> None:
+        """Read a batch ``(N, C, *sizes)``; periods that its sizes do not allow are left out."""
+        for period, found in self._found.items():
+            if resolvable(signals.shape[2:], period):
+                found.append(powers(signals, period))
+
+    def levels(self) -> dict[int, Level]:
+        """Of the periods that some batch allowed."""
+        return {period: _level(np.concatenate(found, 1)) for period, found in self._found.items() if found}
+
+
+def _level(found: Array) -> Level:
+    on, near, wide = found
     heard = (near > _TINY) & (wide > _TINY)
     if not heard.any():
         return Level(0.0, 0.0, 0)

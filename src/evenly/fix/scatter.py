@@ -129,10 +129,12 @@ class Scatter:
         mine = self.active(phase)[:, None] * self.channels + np.arange(self.channels)
         return np.append(mine.ravel(), self.taps * self.channels)
 
-    def outputs_of(self, signal: NDArray[np.floating], phase: Sequence[int]) -> NDArray[np.float64]:
+    def outputs_of(
+        self, signal: NDArray[np.floating], phase: Sequence[int], rows: slice = slice(None)
+    ) -> NDArray[np.float64]:
         """Samples of a phase of the output as rows, ``(N * positions, C_out)``, in the order of the features."""
         index = tuple(slice(r, None, axis.stride) for r, axis in zip(phase, self.axes, strict=True))
-        part = signal[(slice(None), slice(None), *index)]
+        part = signal[(slice(None), slice(None), *index)][:, :, rows]
         return np.moveaxis(part, 1, -1).reshape(-1, signal.shape[1]).astype(np.float64)
 
     def output(self, x: NDArray[np.floating], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -146,12 +148,13 @@ class Scatter:
             part[...] = (self.features(x, phase) @ mine[:-1] + mine[-1]).reshape(part.shape)
         return np.moveaxis(found, -1, 1)
 
-    def features(self, x: NDArray[np.floating], phase: Sequence[int]) -> NDArray[np.float64]:
+    def features(self, x: NDArray[np.floating], phase: Sequence[int], rows: slice = slice(None)) -> NDArray[np.float64]:
         """What the outputs of a phase are made of.
 
         Args:
             x: ``(N, channels, *sizes)``.
             phase: Per axis.
+            rows: Of the phase's positions on the first axis.
 
         Returns:
             ``(N, positions, active taps * channels)``, taps first.
@@ -159,6 +162,7 @@ class Scatter:
         padded = np.pad(x, ((0, 0), (0, 0), *((0, 1),) * len(self.axes)))  # the last place of every axis is padding
         for k, (axis, r) in enumerate(zip(self.axes, phase, strict=True)):
             source = axis.source[axis.active(r), r :: axis.stride]  # (taps, positions)
+            source = source[:, rows] if k == 0 else source
             source = np.where(source < 0, axis.inputs, source)
             # the axis becomes (taps, positions); both stay at its place, two by two
             padded = padded.take(source, axis=2 + 2 * k)

@@ -7,7 +7,8 @@ every period at once is a quadratic programme in closed form up to one multiplie
 
 ``A = E[phi phi']`` are second moments over calibration data, ``Q_p`` the mean over signals, windows and lines of period
 ``p`` of ``Re(Z^H Z)``, ``Z`` being the windowed Fourier transform of the features at a line, so that ``w' Q_p w`` is
-exactly the power of the output's lines. With multipliers ``lambda_p >= 0`` the minimum is
+exactly the power of the output's lines. Where layers before this one have been repaired, ``E|w phi - y|^2`` with the
+original output ``y`` takes the place of the first term. With multipliers ``lambda_p >= 0`` the minimum is
 
     ``w = (A + gamma A + sum_p lambda_p Q_p + eps)^-1 ((A + eps) w0 + gamma E[phi x'])``.
 
@@ -16,18 +17,20 @@ Each period's power falls as its multiplier grows, so the multipliers are found 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from evenly.errors import ParameterError
 from evenly.fix.levels import hann, powers
 from evenly.fix.scatter import Scatter
 from evenly.measure.phases import new_lines
 
-__all__ = ["Calibration", "Moments", "Solution", "moments", "solve", "windows_for"]
+__all__ = ["Calibration", "Gathering", "Moments", "Solution", "moments", "solve", "windows_for"]
 
 Array = NDArray[np.float64]
 
@@ -36,6 +39,8 @@ _FIRST = 1e-2
 _STEP = 20.0
 """A multiplier is changed by this factor at most in one round."""
 _ROUNDS = 60
+_BLOCK = 32 << 20
+"""Bytes of features that are held at a time."""
 _TINY = 1e-30
 
 
@@ -47,11 +52,14 @@ class Calibration:
         inputs: ``(N, channels, *sizes)``: what the layer reads.
         outputs: ``(N, C, *sizes)``: what lines are judged in, as it is now; says how much each signal counts.
         reference: ``(N, C_out, *sizes)``: what the layer's output should be, or ``None``.
+        kept: ``(N, C_out, *sizes)``: what the layer's output was before anything was repaired, where its inputs have
+            changed since; ``None`` where they have not.
     """
 
     inputs: NDArray[np.floating]
     outputs: NDArray[np.floating]
     reference: NDArray[np.floating] | None = None
+    kept: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +71,13 @@ class Moments:
             over the outputs of all phases.
         lines: By period, ``(F + 1, F + 1)``: ``Q_p``, every signal's lines divided by the power at and around them.
         cross: ``(F + 1, C_out)``: ``E[phi x']`` with the reference, or ``None``.
+        kept: ``(F + 1, C_out)``: the same with what the layer's output was, or ``None``.
     """
 
     gram: Array
     lines: Mapping[int, Array]
     cross: Array | None = None
+    kept: Array | None = None
 
     def power(self, period: int, weights: Array) -> float:
         """``w' Q_p w``, the mean over output channels; weights ``(F + 1, C_out)``."""
@@ -90,35 +100,76 @@ def windows_for(size: int) -> tuple[Array, Array]:
     return hann(size)[None], halves
 
 
+class Gathering:
+    """Second moments over calibration data, batch by batch: memory does not grow with their number.
+
+    Args:
+        periods: In output samples.
+    """
+
+    def __init__(self, periods: Sequence[int]) -> None:
+        self._periods = tuple(periods)
+        self._gram: Array | None = None
+        self._lines: dict[int, Array] = {}
+        self._cross: dict[str, Array] = {}
+        self._signals = 0
+
+    def add(self, scatter: Scatter, batch: Calibration) -> None:
+        """Add a batch; all batches have the same taps and channels, sizes may differ."""
+        count = scatter.taps * scatter.channels + 1
+        if self._gram is None:
+            self._gram = np.zeros((count, count))
+            self._lines = {p: np.zeros((count, count)) for p in self._periods}
+        self._signals += len(batch.inputs)
+        aims = {name: aim for name, aim in (("kept", batch.kept), ("cross", batch.reference)) if aim is not None}
+        for phase in scatter.phases():
+            place = scatter.places(phase)
+            square = np.zeros((len(place),) * 2)
+            for signals, rows in _blocks(scatter, batch.inputs, phase):
+                features = scatter.features(batch.inputs[signals], phase, rows).reshape(-1, len(place) - 1)
+                features = np.concatenate([features, np.ones((len(features), 1))], axis=1)
+                square += features.T @ features
+                for name, aim in aims.items():
+                    total = self._cross.setdefault(name, np.zeros((count, aim.shape[1])))
+                    total[place] += features.T @ scatter.outputs_of(aim[signals], phase, rows)
+            self._gram[np.ix_(place, place)] += square
+        for period in self._periods:
+            self._lines[period][:-1, :-1] += _line_moments(scatter, batch, period) / (1 + 2 ** len(scatter.axes))
+
+    def moments(self) -> Moments:
+        """What has been gathered."""
+        if self._gram is None:
+            raise ParameterError("no calibration data were gathered; add at least one batch")
+        positions = self._gram[-1, -1] or 1.0
+        lines = {period: total / max(self._signals, 1) for period, total in self._lines.items()}
+        return Moments(
+            self._gram / positions, lines, **{name: total / positions for name, total in self._cross.items()}
+        )
+
+
+def _blocks(scatter: Scatter, inputs: NDArray[np.floating], phase: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+    """Signals, and places of the first axis, whose features take no more than :data:`_BLOCK` bytes."""
+    places = [len(range(r, axis.outputs, axis.stride)) for r, axis in zip(phase, scatter.axes, strict=True)]
+    row = 8 * len(scatter.places(phase)) * prod(places[1:])
+    rows = max(1, min(places[0], _BLOCK // max(row, 1)))
+    signals = max(1, _BLOCK // max(row * rows, 1)) if rows == places[0] else 1
+    for first in range(0, len(inputs), signals):
+        for place in range(0, places[0], rows):
+            yield slice(first, first + signals), slice(place, place + rows)
+
+
 def moments(scatter: Scatter, batches: Iterable[Calibration], periods: Sequence[int]) -> Moments:
-    """Second moments over calibration data; memory does not grow with their number.
+    """Second moments over calibration data of one size.
 
     Args:
         scatter: The layer.
         batches: Its signals.
         periods: In output samples.
     """
-    count = scatter.taps * scatter.channels + 1
-    gram = np.zeros((count, count))
-    lines = {p: np.zeros((count, count)) for p in periods}
-    cross: Array | None = None
-    signals = 0
+    gathering = Gathering(periods)
     for batch in batches:
-        signals += len(batch.inputs)
-        for phase in scatter.phases():
-            features = scatter.features(batch.inputs, phase).reshape(-1, len(scatter.places(phase)) - 1)
-            features = np.concatenate([features, np.ones((len(features), 1))], axis=1)
-            place = scatter.places(phase)
-            gram[np.ix_(place, place)] += features.T @ features
-            if batch.reference is not None:
-                cross = np.zeros((count, batch.reference.shape[1])) if cross is None else cross
-                cross[place] += features.T @ scatter.outputs_of(batch.reference, phase)
-        for period in periods:
-            lines[period][:-1, :-1] += _line_moments(scatter, batch, period)
-    for period in periods:
-        lines[period] /= max(signals, 1) * (1 + 2 ** len(scatter.axes))  # windows of a signal
-    positions = gram[-1, -1] or 1.0
-    return Moments(gram / positions, lines, None if cross is None else cross / positions)
+        gathering.add(scatter, batch)
+    return gathering.moments()
 
 
 def _line_moments(scatter: Scatter, batch: Calibration, period: int) -> Array:
@@ -158,7 +209,13 @@ class Solution:
 
 
 def solve(
-    known: Moments, before: Array, targets: Mapping[int, float], *, gamma: float = 0.0, ridge: float = 1e-6
+    known: Moments,
+    before: Array,
+    targets: Mapping[int, float],
+    *,
+    gamma: float = 0.0,
+    ridge: float = 1e-6,
+    start: Mapping[int, float] | None = None,
 ) -> Solution:
     """Bring the power of every period's lines to its target, at the least change of the output.
 
@@ -168,14 +225,15 @@ def solve(
         targets: Power that the lines of a period may have at most, by period, in the units of ``Moments.power``.
         gamma: Weight of the reference beside the output as it was; 0 leaves it out.
         ridge: Weight of the change of the weights themselves, relative to the features' mean second moment.
+        start: Multipliers to begin with, of an earlier solution.
     """
     scale = float(np.trace(known.gram)) / len(known.gram)
     gram = known.gram + ridge * scale * np.eye(len(known.gram))
-    right = gram @ before
+    right = gram @ before if known.kept is None else known.kept + ridge * scale * before
     if gamma and known.cross is not None:
         right, gram = right + gamma * known.cross, gram + gamma * known.gram
     first = {p: _FIRST * scale * len(gram) / max(float(np.trace(known.lines[p])), _TINY) for p in targets}
-    multipliers = dict.fromkeys(targets, 0.0)
+    multipliers = {p: (start or {}).get(p, 0.0) for p in targets}
     for _ in range(_ROUNDS):
         weights = linalg.solve(gram + sum(m * known.lines[p] for p, m in multipliers.items()), right, assume_a="pos")
         ratios = {p: known.power(p, weights) / max(target, _TINY) for p, target in targets.items()}
