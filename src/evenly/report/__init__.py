@@ -62,6 +62,7 @@ REPORTERS: Mapping[str, str] = MappingProxyType(
         "json": "evenly.report.json",
         "sarif": "evenly.report.sarif",
         "github": "evenly.report.github",
+        "html": "evenly.report.html",
     }
 )
 """Module per format; each has a function ``render``. They are imported when they are used."""

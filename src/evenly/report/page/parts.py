@@ -102,10 +102,21 @@ def table(
     return scroll(name, tag("table", tag("thead", tag("tr", heads)), tag("tbody", body), class_=kind))
 
 
-def code(text: str) -> Markup:
-    """A program that can be copied."""
+def code(text: str, *, diff: bool = False) -> Markup:
+    """A program that can be copied.
+
+    Args:
+        text: Its lines.
+        diff: Whether they begin with ``-`` (taken out) and ``+`` (put in).
+    """
+    kinds = {"-": "out", "+": "in"}
+    shown = (
+        Markup("\n").join(tag("span", line, class_=kinds.get(line[:1])) for line in text.splitlines())
+        if diff
+        else lines(text)
+    )
     button = tag("button", "Copy", type="button", class_="copy scripted", data_copy="")
-    return tag("div", tag("pre", tag("code", lines(text)), tabindex="0"), button, class_="code")
+    return tag("div", tag("pre", tag("code", Markup(shown)), tabindex="0"), button, class_="code")
 
 
 def prose(text: str) -> Markup:

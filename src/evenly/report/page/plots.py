@@ -19,6 +19,7 @@ __all__ = ["RAMP", "Mark", "bar", "cell", "curve", "histogram", "indices", "lege
 
 _INK, _SOFT, _PAINT, _OTHER = "currentColor", "#808890", "#2f86cf", "#dd7a2c"
 """Colours where there is no style: they can be seen on black and on white."""
+_PAINTS = {"paint": _PAINT, "other": _OTHER}
 
 # The five colours of viridis at 0, 1/4, 1/2, 3/4 and 1, and between them straight lines.
 _STOPS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], np.float64)
@@ -129,7 +130,7 @@ def bar(share: float, kind: str = "paint") -> Markup:
             height=8,
             rx=2,
             class_=kind,
-            fill=_PAINT if kind == "paint" else _OTHER,
+            fill=_PAINTS[kind],
         ),
         class_="bar",
         width="100%",
@@ -138,36 +139,46 @@ def bar(share: float, kind: str = "paint") -> Markup:
     )
 
 
-def cell(values: NDArray[np.floating], label: str, *, copies: int = 1, side: float = 96, numbers: str = "") -> Markup:
+def cell(
+    values: NDArray[np.floating] | NDArray[np.integer],
+    label: str,
+    *,
+    copies: int = 1,
+    side: float = 96,
+    words: Sequence[Sequence[str]] = (),
+    paint: str = "paint",
+    most: float | None = None,
+) -> Markup:
     """A pattern, some copies of it, its own size outlined: more is painted stronger.
 
     Args:
-        values: Shape (rows, columns), 0 or more; or around 0, which is then the middle between two paints.
+        values: Shape (rows, columns), 0 or more; numbers below 0 have the other paint.
         label: What it shows, in words.
-        copies: Per axis.
+        copies: Per axis of more than one position.
         side: Of the longer axis of the drawing, in CSS pixels.
-        numbers: Format of numbers in the first copy, ``"+.1f"``; by default there are none.
+        words: Stand in the first copy, row by row.
+        paint: ``paint`` or ``other``.
+        most: What is painted strongest; by default the largest number.
     """
     rows, columns = values.shape
-    size = side / (copies * max(rows, columns))
-    most = float(np.abs(values).max()) or 1.0
+    down, across = (n * copies if n > 1 else 1 for n in values.shape)
+    size = side / max(down, across)
+    tall = size if rows > 1 else max(size, 18.0)
+    most = most or float(np.abs(values).max()) or 1.0
     squares = []
-    for y in range(rows * copies):
-        for x in range(columns * copies):
+    for y in range(down):
+        for x in range(across):
             value = float(values[y % rows, x % columns])
-            where = {"x": x * size, "y": y * size, "width": size + 0.02, "height": size + 0.02}
-            paint = ("paint", _PAINT) if value >= 0 else ("other", _OTHER)
-            squares.append(tag("rect", **where, class_=paint[0], fill=paint[1], fill_opacity=abs(value) / most))
-            if numbers and x < columns and y < rows:
-                squares.append(
-                    _text((x + 0.5) * size, (y + 0.5) * size, format(value, numbers), kind="ink halo", dy="0.36em")
-                )
-    width, height = columns * copies * size, rows * copies * size
-    frame = tag(
-        "rect", x=0.75, y=0.75, width=columns * size - 1.5, height=rows * size - 1.5,
-        fill="none", stroke=_INK, stroke_width=1.5, class_="frame",
-    )  # fmt: skip
-    return _svg(width, height, label, squares, frame if copies > 1 else None, kind="cell")
+            kind = paint if value >= 0 else "other" if paint == "paint" else "paint"
+            where = {"x": x * size, "y": y * tall, "width": size + 0.03, "height": tall + 0.03}
+            squares.append(tag("rect", **where, class_=kind, fill=_PAINTS[kind], fill_opacity=abs(value) / most))
+    for y, line in enumerate(words):
+        for x, word in enumerate(line):
+            squares.append(_text((x + 0.5) * size, (y + 0.5) * tall, word, kind="ink halo", dy="0.36em"))
+    width, height = columns * size - 1.5, rows * tall - 1.5
+    box = {"x": 0.75, "y": 0.75, "width": width, "height": height}
+    frame = tag("rect", **box, fill="none", stroke=_INK, stroke_width=1.5, class_="frame")
+    return _svg(across * size, down * tall, label, squares, frame if copies > 1 else None, kind="cell")
 
 
 def plane(values: NDArray[np.floating], label: str, marks: Sequence[Mark], high: float) -> Markup:
