@@ -384,7 +384,8 @@ def test_what_cannot_be_rewritten_says_why() -> None:
         [
             node("Conv", ["x", "w"], ["a0"], name="tied1", pads=[1] * 4),
             node("Conv", ["a0", "w"], ["a"], name="tied2", pads=[1] * 4),
-            node("Cast", ["h"], ["hf"], to=1),
+            node("Cast", ["h"], ["hc"], to=1),
+            node("Neg", ["hc"], ["hf"]),
             node("Conv", ["a", "hf"], ["d"], name="cast", pads=[1] * 4),
             node("If", ["b"], ["e"], then_branch=condition, else_branch=other, name="choice"),
             node("Conv", ["e", "d2"], ["f"], name="dynamic"),
@@ -403,7 +404,7 @@ def test_what_cannot_be_rewritten_says_why() -> None:
     reasons = {layer.name: layer.fixed for layer in backend.layers()}
     assert reasons["tied1"] == "its weights are shared with layer 'tied2'"
     assert reasons["tied2"] == "its weights are shared with layer 'tied1'"
-    assert reasons["cast"] == "its weights are computed in the file (Cast)"
+    assert reasons["cast"] == "its weights are computed in the file (Neg)"
     assert reasons["double"] is None
     assert backend.unlisted["dynamic"] == "its weights are computed from data"
     assert "subgraph of node 'choice'" in backend.unlisted["inner"]
@@ -426,15 +427,56 @@ def test_sparse_weights_are_fixed() -> None:
     assert_described(backend, noise(1, 3, 9, 9))
 
 
-def test_weight_norm_of_the_older_exporter_is_computed_in_the_file(tmp_path: Path) -> None:
-    backend = OnnxBackend(export(*NETS["vocoder"], tmp_path / "m.onnx", dynamo=False))
-    computed = "its weights are computed in the file (Mul)"
-    assert [(layer.name, layer.fixed) for layer in backend.layers()] == [
-        ("pre", computed),
-        ("ups.0", computed),
-        ("ups.1", computed),
-        ("post", None),
-    ]
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_weights_that_the_file_computes_are_folded_when_they_are_edited(dynamo: bool, tmp_path: Path) -> None:
+    options = {"dynamo": True, "optimize": False} if dynamo else {"dynamo": False}
+    path = export(*NETS["vocoder"], tmp_path / "m.onnx", **options)
+    backend, before = OnnxBackend(path), onnx.load(path, load_external_data=False)
+    names = ["pre", "ups.0", "ups.1", "post"]
+    assert [(layer.name, layer.fixed) for layer in backend.layers()] == [(name, None) for name in names]
+    assert backend.edited([keep(layer) for layer in backend.layers()]).model == before
+    layer, x = backend.layers()[1], noise(*NETS["vocoder"][1], seed=2)
+    edited = backend.edited([keep(layer, weight=2 * layer.weight)])
+    run = backend.run(x, ["ups.0"])
+    expected = reference(layer, run.inputs["ups.0"], 2 * layer.weight)
+    np.testing.assert_allclose(edited.run(x, ["ups.0"]).results["ups.0"], expected, atol=1e-5)
+    assert [(new.name, new.fixed) for new in edited.layers()] == [(name, None) for name in names]
+    for old, new in zip(backend.layers(), edited.layers(), strict=True):
+        assert (old.weight.tobytes() == new.weight.tobytes()) == (old.name != "ups.0")
+    # what computed it is gone, and nothing else
+    kept, left = tensors(before), tensors(edited.model)
+    added = set(left) - set(kept)
+    assert added == {"ups.0.weight"}
+    assert all(kept[name] == left[name] for name in set(left) - added)
+    gone = set(kept) - set(left)
+    assert len(gone) == 2
+    assert all(name.startswith("ups.0.") for name in gone)
+    old_nodes, new_nodes = ([n.SerializeToString() for n in m.graph.node] for m in (before, edited.model))
+    changed = [n for n in edited.model.graph.node if n.SerializeToString() not in old_nodes]
+    assert [n.op_type for n in changed] == ["ConvTranspose"]
+    removed = [n.op_type for n in before.graph.node if n.SerializeToString() not in new_nodes]
+    assert set(removed) - {"ConvTranspose"} <= {"Constant", "Div", "Mul", "Reshape", "ReduceL2"}
+    edited.save(tmp_path / "n.onnx", x)
+    onnx.checker.check_model(str(tmp_path / "n.onnx"), full_check=True)
+
+
+def test_a_computed_weight_of_two_layers_leaves_what_the_other_one_reads() -> None:
+    proto = cases.model(
+        [
+            node("Mul", ["v", "g"], ["w1"]),
+            node("Mul", ["v", "h"], ["w2"]),
+            node("Conv", ["x", "w1"], ["a"], name="first", pads=[1] * 4),
+            node("Conv", ["a", "w2"], ["y"], name="second", pads=[1] * 4),
+        ],
+        {"x": [1, 3, 9, 9]},
+        ["y"],
+        [cases.weight("v", 3, 3, 3, 3), cases.weight("g", 3, 1, 1, 1), cases.weight("h", 3, 1, 1, 1)],
+    )
+    backend = OnnxBackend(proto)
+    first, second = backend.layers()
+    edited = backend.edited([keep(first, weight=first.weight + 1)])
+    assert {t.name for t in edited.model.graph.initializer} == {"v", "h", "first.weight"}
+    np.testing.assert_array_equal(edited.layers()[1].weight, second.weight)
 
 
 def test_without_onnxruntime_layers_can_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

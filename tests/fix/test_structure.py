@@ -20,11 +20,12 @@ from torch.nn.utils import parametrizations, parametrize, prune
 import evenly
 from corpus import CASES
 from evenly.errors import UsageError
-from evenly.fix._replacing_up import _axis, _phases
+from evenly.fix._replacing_up import _phases
 from evenly.fix.changes import LayerChange
 from evenly.fix.structure import plan, replaced
 from evenly.nn import ResizeConv2d, SubpixelConv2d, utils
 from evenly.nn.subpixel import pixel_shuffle
+from evenly.theory.equivalence import subpixel_axis
 
 PROVE = bool(os.environ.get("EVENLY_PROVE"))
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -109,9 +110,9 @@ def test_up_sampling_keeps_every_size(layer, method):
 @given(transposed())
 def test_the_sub_pixel_form_is_the_same_function_before_its_phases_are_made_equal(layer):
     geometry = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.output_padding, strict=True)
-    axes = [_axis(*g) for g in geometry]
+    axes = [subpixel_axis(*g) for g in geometry]
     dims = len(axes)
-    weight = _phases(layer, axes)
+    weight = _phases(layer)
     bias = None if layer.bias is None else layer.bias.repeat_interleave(prod(layer.stride))
     for x, y in sizes_of(layer, layer):
         found = FUNCTIONS[dims - 1](

@@ -20,10 +20,15 @@ from evenly.graph.onnx.constants import Const
 from evenly.graph.onnx.nodes import Item, item
 from evenly.graph.onnx.reader import OnnxFile
 
-__all__ = ["Place", "Wiring", "captured", "find_places"]
+__all__ = ["FOLDED", "Place", "Wiring", "captured", "find_places"]
 
 LABELS = {"Conv": "conv", "ConvInteger": "conv", "QLinearConv": "conv", "ConvTranspose": "conv_transpose"}
 """Operators with a name of their own in reports, as the reader labels them."""
+FOLDED = {
+    "Add", "Cast", "Concat", "Constant", "Div", "Expand", "Identity", "Mul", "Pow", "ReduceL2", "ReduceSum",
+    "ReduceSumSquare", "Reshape", "Shape", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+}  # fmt: skip
+"""Operators through which a file may compute a weight that can be rewritten: its values take the place of them all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +116,24 @@ class Wiring:
     def readers(self, name: str) -> list[NodeProto]:
         """Nodes that read a value, one that reads it twice twice."""
         return self._readers.get(name, [])
+
+    def expression(self, name: str) -> set[str]:
+        """The operators that a constant is computed with; ``sparse`` among them for a sparse initialiser."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        stack = [name]
+        while stack:
+            value = stack.pop()
+            if value in seen or not value:
+                continue
+            seen.add(value)
+            node = self.makers.get(value)
+            if node is None:
+                found.update(() if value in self.initialisers else ("sparse",))
+            else:
+                found.add(node.op_type if not node.domain else f"{node.domain}::{node.op_type}")
+                stack.extend(node.input)
+        return found
 
     def root(self, name: str) -> tuple[str, str]:
         """What a constant comes from: ``(name, operator)``, past identities; of an initialiser the operator is ``""``.
@@ -259,13 +282,13 @@ def _fixed(it: Item, file: OnnxFile, wiring: Wiring) -> str | None:
     weight = file.consts[it.input(1)]
     if weight.dtype.kind != "f" and weight.dtype.name != "bfloat16":
         return f"its weights are of type {weight.dtype}"
-    _, operator = wiring.root(it.input(1))
-    if operator == "DequantizeLinear":
+    operators = wiring.expression(it.input(1))
+    if "DequantizeLinear" in operators:
         return "its weights are quantised"
-    if operator == "sparse":
+    if "sparse" in operators:
         return "its weights are stored sparse"
-    if operator not in ("", "Constant"):
-        return f"its weights are computed in the file ({operator})"
+    if operators - FOLDED:
+        return f"its weights are computed in the file ({', '.join(sorted(operators - FOLDED))})"
     if it.input(2) and it.input(2) not in file.consts:
         return "its bias is computed from data"
     return None

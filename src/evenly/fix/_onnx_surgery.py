@@ -15,7 +15,7 @@ from evenly.errors import UsageError
 from evenly.fix._onnx_geometry import Sizes
 from evenly.fix._onnx_nodes import drop, explicit, set_ints, unused
 from evenly.fix._onnx_phases import Phases, phase_nodes
-from evenly.fix._onnx_places import Place, Wiring
+from evenly.fix._onnx_places import FOLDED, Place, Wiring
 from evenly.fix._onnx_tensors import Home, converted, home_of, is_external, rewrite
 from evenly.fix.backend import Edit
 from evenly.graph.onnx.constants import Const
@@ -119,13 +119,13 @@ class Surgery:
     # ---------------------------------------------------------------------------------------------------- tensors
 
     def _weight(self, place: Place, node: NodeProto, values: Array) -> None:
-        self._put(node, 1, values, _code(place.weight), f"{place.name}.weight", place)
+        self.put(node, 1, values, _code(place.weight), f"{place.name}.weight", place)
 
     def _bias(self, place: Place, node: NodeProto, values: Array) -> None:
         if place.bias is not None or values.any():  # zeros add nothing to a layer without
-            self._put(node, 2, values, _code(place.bias or place.weight), f"{place.name}.bias", place)
+            self.put(node, 2, values, _code(place.bias or place.weight), f"{place.name}.bias", place)
 
-    def _put(self, node: NodeProto, position: int, values: Array, code: int, fresh: str, place: Place) -> None:
+    def put(self, node: NodeProto, position: int, values: Array, code: int, fresh: str, place: Place) -> None:
         """Give an input of a node new values: in its own initialiser, else in a new one of a fresh name."""
         label = f"layer {place.name!r}"
         name = node.input[position] if position < len(node.input) else ""
@@ -142,18 +142,24 @@ class Surgery:
         new = converted(values, code, label)
         if const is not None and new.shape == const.shape and new.tobytes() == np.asarray(const.array()).tobytes():
             return
-        fresh = self._unused(fresh)
-        outside = [home_of(t) for t in graph.initializer if is_external(t)] + list(self.homes.values())
-        if outside and new.nbytes >= min(home.length or 0 for home in outside):
-            self.homes[fresh] = Home(outside[0].location, BEHIND, None)
-        graph.initializer.append(numpy_helper.from_array(new, fresh))
-        if self.model.ir_version < 4:  # every initialiser had to be an input
-            graph.input.append(helper.make_tensor_value_info(fresh, code, new.shape))
+        fresh = self.initialiser(fresh, new)
         if position < len(node.input):
             node.input[position] = fresh
         else:
             node.input.append(fresh)
-        self._forget(name)
+        self.forget(name)
+
+    def initialiser(self, name: str, values: Array) -> str:
+        """Add a constant, where the file keeps values of its size, and say under which name."""
+        graph, name = self.model.graph, self.unused(name)
+        outside = [home_of(t) for t in graph.initializer if is_external(t)] + list(self.homes.values())
+        if outside and values.nbytes >= min(home.length for home in outside if home.length is not None):
+            self.homes[name] = Home(outside[0].location, BEHIND, None)
+        graph.initializer.append(numpy_helper.from_array(values, name))
+        if self.model.ir_version < 4:  # every initialiser had to be an input
+            code = helper.np_dtype_to_tensor_dtype(values.dtype)
+            graph.input.append(helper.make_tensor_value_info(name, code, values.shape))
+        return name
 
     def _declare(self, name: str, shape: Sequence[int]) -> None:
         """State the shape of an initialiser wherever the file states it."""
@@ -166,25 +172,25 @@ class Surgery:
                         helper.make_tensor_type_proto(TensorProto.FLOAT, shape).tensor_type.shape
                     )
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
         """Remove a constant that nobody reads any more, and the nodes that brought it."""
         self.wiring = Wiring(self.model.graph)
         graph = self.model.graph
         if not name or self.wiring.uses[name] or any(v.name == name for v in graph.input):
             return
         node = self.wiring.makers.get(name)
-        if node is not None and node.op_type in ("Constant", "Identity") and len(node.output) == 1:
+        if node is not None and node.op_type in FOLDED and len(node.output) == 1:
             sources = list(node.input)
             graph.node.remove(node)
             for source in sources:
-                self._forget(source)
+                self.forget(source)
         elif name in self.wiring.initialisers:
             graph.initializer.remove(next(t for t in graph.initializer if t.name == name))
         stale = [v for v in graph.value_info if v.name == name]
         for value in stale:
             graph.value_info.remove(value)
 
-    def _unused(self, name: str) -> str:
+    def unused(self, name: str) -> str:
         """A name that nothing in the graph has."""
         graph = self.model.graph
         taken = {*self.wiring.uses, *self.wiring.makers, *self.wiring.initialisers}
@@ -200,19 +206,19 @@ class Surgery:
         if bias is None and place.bias is not None:
             bias = np.broadcast_to(place.bias.array().reshape(-1), (*edit.phases, _channels(place)))
         graph, output = self.model.graph, place.output
-        inner = self._unused(f"{output}_phases")
+        inner = self.unused(f"{output}_phases")
         new = Phases(tuple(edit.phases), g.dilation, tuple(edit.padding), tuple(edit.kernel), _channels(place))
         sizes = self.sizes(place.source) or (None,) * len(g.kernel)
-        after = phase_nodes(new, node, inner, sizes, self.opset, self._unused, graph)
+        after = phase_nodes(new, node, inner, sizes, self.opset, self.unused, graph)
         at = next(i for i, other in enumerate(graph.node) if list(other.output) == list(node.output))
         node = graph.node[at]
         node.output[0] = inner
         new.rewrite(node)
-        self._put(node, 1, new.weight(np.asarray(edit.weight)), _code(place.weight), f"{place.name}.weight", place)
+        self.put(node, 1, new.weight(np.asarray(edit.weight)), _code(place.weight), f"{place.name}.weight", place)
         if bias is not None:
             # one number per output channel, the phases innermost
             values = np.moveaxis(np.asarray(bias), -1, 0).reshape(-1)
-            self._put(node, 2, values, _code(place.bias or place.weight), f"{place.name}.bias", place)
+            self.put(node, 2, values, _code(place.bias or place.weight), f"{place.name}.bias", place)
         at = next(i for i, other in enumerate(graph.node) if list(other.output) == [inner])
         nodes = [*graph.node[: at + 1], *after, *graph.node[at + 1 :]]
         copies = [type(n).FromString(n.SerializeToString()) for n in nodes]

@@ -23,9 +23,9 @@ from evenly.nn import (
     BlurPool1d,
     BlurPool2d,
     BlurPool3d,
-    even_taps,
 )
 from evenly.nn.convert import _conv_padding, _own_class
+from evenly.theory.decimation import even_filters
 
 __all__ = ["CONVOLUTIONS", "POOLS", "antialiased", "edge_padded"]
 
@@ -37,8 +37,6 @@ _CONV: tuple[Callable[..., nn.Module], ...] = (AntialiasedConv1d, AntialiasedCon
 _MAX_POOL: tuple[Callable[..., nn.Module], ...] = (AntialiasedMaxPool1d, AntialiasedMaxPool2d, AntialiasedMaxPool3d)
 _BLUR: tuple[Callable[..., nn.Module], ...] = (BlurPool1d, BlurPool2d, BlurPool3d)
 _EDGE: tuple[Callable[..., nn.Module], ...] = (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d)
-LONGEST = 64
-"""Taps up to which a filter may be made even for any weights; longer ones cost more than they bring."""
 
 
 def antialiased(layer: Any) -> Made:
@@ -65,14 +63,7 @@ def _even(stride: Sequence[int], reach: Sequence[int]) -> tuple[list[tuple[float
     """Taps per axis, and what is to be known of them."""
     if all(s == 1 for s in stride):
         raise ParameterError("its stride is 1: it drops no samples")
-    wanted = [(2 * max(1, -(-r // 2)) + 1) * s for s, r in zip(stride, reach, strict=True)]
-    taps = [even_taps(s, r if n <= LONGEST else 2) for s, r, n in zip(stride, reach, wanted, strict=True)]
-    if max(wanted) <= LONGEST:
-        return taps, None
-    return taps, (
-        f"even for any weights would take {max(wanted)} taps: its squared gradient is even on average over "
-        "independent weights only"
-    )
+    return even_filters(stride, reach)
 
 
 def _convolution(layer: Any) -> Made:

@@ -1,20 +1,15 @@
 """Up-sampling layers that cannot make a checkerboard, in the place of a transposed convolution or a pixel shuffle.
 
-**Sub-pixel form.** With ``f`` the kernel of a transposed convolution, spread by its dilation, ``y[n] = sum_i x[i]
-f[n + p - s i]``. For any whole ``q`` let ``n = s m + r - c`` with ``c = p - s q``: then ``y[n]`` is channel ``r`` at
-``m`` of a convolution with ``K = ceil(len f / s)`` taps ``W_r[j] = f[s (K - 1 - j) + r]`` and padding ``P = K - 1 - q``
-(docs/theory.md, *Phases and the DC condition*). So the transposed convolution is the sub-pixel convolution of kernel
-``W``, cropped by ``c`` samples at the start; the largest ``q`` for which enough is left at the end needs least padding.
-Sizes and places are exactly equal, for every input size; the function too, until the phases are made equal.
+How a transposed convolution becomes a sub-pixel convolution is in :mod:`evenly.theory.equivalence`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +21,7 @@ from evenly.nn.balanced import balance_subpixel
 from evenly.nn.convert import _conv_padding, _in_format_of, _own_class, unfold
 from evenly.nn.subpixel import SubpixelConv1d, SubpixelConv2d, SubpixelConv3d, _SubpixelConv
 from evenly.nn.utils import _ShuffledConv2d
+from evenly.theory.equivalence import subpixel_axis, subpixel_weight
 
 __all__ = ["TRANSPOSED", "resized", "shuffled", "subpixeled"]
 
@@ -59,53 +55,6 @@ def resized(layer: Any) -> Made:
 # ---- sub-pixel -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One axis of the sub-pixel convolution: its taps, their distance, its padding; the crop behind the shuffle."""
-
-    kernel: int
-    dilation: int
-    padding: int
-    crop: tuple[int, int]
-
-
-def _axis(k: int, s: int, p: int, d: int, a: int) -> _Axis:
-    """See the text of the module; an axis of stride 1 keeps its taps and their distance."""
-    span = d * (k - 1) + 1
-    blocks = -(-span // s)
-    q = min(p // s, blocks - 1, (s * blocks - span - a + p) // s)
-    start, padding = p - s * q, blocks - 1 - q
-    # size before the crop, s (n + 2 P - K + 1), less the size of the transposed convolution
-    spare = s * (2 * padding - blocks + 2) - (span + a - 2 * p)
-    kernel, dilation = (k, d) if s == 1 else (blocks, 1)
-    return _Axis(kernel, dilation, padding, (start, spare - start))
-
-
-def _phases(layer: Any, axes: Sequence[_Axis]) -> Tensor:
-    """``(C_in, C_out / groups, *k)`` as ``(C_out * prod(s), C_in / groups, *K)``."""
-    weight: Tensor = layer.weight.detach()
-    shape = list(weight.shape[:2])
-    for i, (axis, s, d) in enumerate(zip(axes, layer.stride, layer.dilation, strict=True), start=2):
-        if s > 1:
-            weight = _spread(weight, i, d, s * axis.kernel)
-        shape += [axis.kernel, s]
-    dims, groups = len(axes), layer.groups
-    weight = weight.reshape(shape).flip([2 + 2 * i for i in range(dims)])
-    weight = weight.reshape(groups, shape[0] // groups, *shape[1:])
-    order = [0, 2, *range(4, 4 + 2 * dims, 2), 1, *range(3, 3 + 2 * dims, 2)]
-    kernel = [a.kernel for a in axes]
-    return weight.permute(order).reshape(layer.out_channels * prod(layer.stride), shape[0] // groups, *kernel)
-
-
-def _spread(weight: Tensor, axis: int, dilation: int, taps: int) -> Tensor:
-    """Zeros between the taps and behind them."""
-    shape = list(weight.shape)
-    shape[axis] = taps
-    spread = weight.new_zeros(shape)
-    places = torch.arange(weight.shape[axis], device=weight.device) * dilation
-    return spread.index_copy(axis, places, weight)
-
-
 def subpixeled(layer: Any) -> Made:
     """The sub-pixel convolution of equal phase gains nearest to a transposed convolution.
 
@@ -120,18 +69,25 @@ def subpixeled(layer: Any) -> Made:
     """
     _check(layer)
     geometry = zip(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.output_padding, strict=True)
-    axes = [_axis(*g) for g in geometry]
+    axes = [subpixel_axis(*g) for g in geometry]
     new = built(
         _SUBPIXEL[len(axes) - 1], layer, layer.in_channels, layer.out_channels, [a.kernel for a in axes], layer.stride,
         [a.padding for a in axes], "zeros", [a.dilation for a in axes], layer.groups, layer.bias is not None,
     )  # fmt: skip
     phases = prod(layer.stride)
     bias = None if layer.bias is None else layer.bias.detach().repeat_interleave(phases)
-    error = _filled(new, _in_format_of(_phases(layer, axes), layer.weight), bias, layer, tuple(layer.stride))
+    error = _filled(new, _in_format_of(_phases(layer), layer.weight), bias, layer, tuple(layer.stride))
     if not any(any(a.crop) for a in axes):
         return Made(new, error)
     crop = [-amount for a in reversed(axes) for amount in a.crop]
     return Made(nn.Sequential(new, _CROP[len(axes) - 1](tuple(crop), 0.0)).train(layer.training), error)
+
+
+def _phases(layer: Any) -> Tensor:
+    """The weight as that of the sub-pixel convolution, ``(C_out * prod(s), C_in / groups, *K)``; exactly."""
+    weight: Tensor = layer.weight.detach()
+    made = subpixel_weight(weight.double().cpu().numpy(), layer.stride, layer.dilation, layer.groups)
+    return torch.from_numpy(np.array(made, order="C")).to(weight.device, weight.dtype)
 
 
 def _filled(new: Any, weight: Tensor, bias: Tensor | None, old: Any, factor: tuple[int, ...]) -> float:

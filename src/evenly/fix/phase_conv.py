@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evenly.errors import ParameterError
-from evenly.nn._arguments import choice, integers, pairs, refuse
+from evenly.nn._arguments import channels, choice, integers, pairs
 from evenly.nn.subpixel import PADDING_MODES, pixel_shuffle
 
 __all__ = ["PHASE_CONVOLUTIONS", "PhaseConv1d", "PhaseConv2d", "PhaseConv3d", "phases_joined", "phases_parted"]
@@ -91,17 +91,12 @@ class _PhaseConv(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        (self.in_channels,) = integers("in_channels", in_channels, 1)
-        (self.out_channels,) = integers("out_channels", out_channels, 1)
-        (self.groups,) = integers("groups", groups, 1)
+        self.in_channels, self.out_channels, self.groups = channels(in_channels, out_channels, groups)
         self.kernel_size = integers("kernel_size", kernel_size, self.dims)
         self.phases = integers("phases", phases, self.dims)
         self.dilation = integers("dilation", dilation, self.dims)
         self.padding = pairs("padding", padding, self.dims)
         self.padding_mode = choice("padding_mode", padding_mode, PADDING_MODES)
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % groups:
-                refuse("groups", groups, f"a divisor of {name} (={channels})", "change groups or the channels")
         places = [d * (k - 1) + p for d, k, p in zip(self.dilation, self.kernel_size, self.phases, strict=True)]
         outputs = out_channels * prod(self.phases)
         self.weight = nn.Parameter(torch.zeros(outputs, in_channels // groups, *places, device=device, dtype=dtype))

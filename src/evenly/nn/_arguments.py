@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from evenly.errors import ParameterError
 
-__all__ = ["choice", "integers", "pairs", "refuse", "scales"]
+__all__ = ["channels", "choice", "integers", "pairs", "refuse", "scales"]
 
 
 def refuse(name: str, value: object, expected: str, do: str) -> NoReturn:
@@ -24,6 +24,16 @@ def integers(name: str, value: int | Sequence[int], dims: int, least: int = 1) -
     if any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in values):
         refuse(name, value, wish, f"give integers of at least {least}")
     return tuple(values)
+
+
+def channels(in_channels: int, out_channels: int, groups: int) -> tuple[int, int, int]:
+    """Channels and groups of a convolution, as they are if the groups divide both."""
+    named = (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups))
+    first, second, parts = (integers(name, value, 1)[0] for name, value in named)
+    if first % parts or second % parts:
+        wish = f"a divisor of in_channels (={first}) and out_channels (={second})"
+        refuse("groups", parts, wish, "change groups or the channels")
+    return first, second, parts
 
 
 def pairs(name: str, value: int | Sequence[int | Sequence[int]], dims: int) -> tuple[tuple[int, int], ...]:

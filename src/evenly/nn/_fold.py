@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evenly.nn._layout import is_autocast, is_traced, weave
 from evenly.nn.resampling import Kernel, extend
+from evenly.theory.equivalence import fold_axis
 
 # Up to so many outputs, or inputs in 1-D, a convolution to all phases is faster than a transposed one (bench/nn.md).
 FEW_CHANNELS, FEW_CHANNELS_1D = 8, 192
@@ -70,11 +71,7 @@ def fold_matrix(axes: Sequence[Axis]) -> Tensor:
     """The fold of all axes as a matrix (prod K, prod k) in float64 on the CPU."""
     whole = np.ones((1, 1))
     for axis in axes:
-        one = np.zeros((axis.taps, axis.size))
-        for t in range(axis.size):
-            start = axis.dilation * (axis.size - 1 - t)
-            one[start : start + len(axis.kernel.taps), t] = axis.kernel.taps
-        whole = np.asarray(np.kron(whole, one))
+        whole = np.asarray(np.kron(whole, fold_axis(axis.kernel.taps, axis.size, axis.dilation)))
     return torch.tensor(whole, device="cpu")
 
 

@@ -41,8 +41,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from evenly.nn._arguments import choice, integers, refuse
+from evenly.nn._arguments import channels, choice, integers, refuse
 from evenly.nn.resampling import extend, interpolation_kernel
+from evenly.theory.decimation import cell_extension, even_filter
 
 __all__ = [
     "AntialiasedConv1d",
@@ -98,44 +99,23 @@ class Conditions:
 
 
 def even_taps(stride: int, reach: int = 2) -> tuple[float, ...]:
-    r"""Low-pass taps whose decimation looks the same from every phase at every lag up to ``reach``.
+    """Low-pass taps whose decimation looks the same from every phase at every lag up to ``reach``.
 
-    With ``Q = ceil(reach / 2)`` (at least 1), ``P = 2 Q + 1``, ``phi = 2 pi / (P s)`` and half-integer positions ``t``,
-
-        h(t) = product over q < Q of (cos(phi (q + 1/2)) - cos(phi t)),        t = Q + 1/2, ..., P s - Q - 1/2.
-
-    Proof. ``h`` is a cosine polynomial of degree ``Q`` and period ``P s``. Taken round the circle, the sums over a
-    phase ``t = r + s j, j < P`` of ``h(t)`` and of ``h(t) h(t + l)``, polynomials of degree up to ``2 Q < P``, keep
-    their constant part only, which does not depend on ``r``. The circle is opened at ``t = 0``, in the middle of ``2
-    Q`` zeros, so no product of lag ``l <= 2 Q`` crosses the opening, and the sums along the line are those round the
-    circle.
-
-    At stride 2 the zeros of the transfer function are all those ``2 N``-th roots of one (``N = 2 Q + 1``) that lie in
-    the upper half of the band. ``even_taps(2, 2)`` is ``[1, 2, 2, 1] / 6``, ``even_taps(2, 4)`` has the ratios ``1, 2
-    g, 2 g^2, 2 g^2, 2 g, 1`` with the golden ratio ``g``.
+    :func:`evenly.theory.decimation.even_filter` has the formula and its proof. ``even_taps(2, 2)`` is ``[1, 2, 2, 1] /
+    6``, ``even_taps(2, 4)`` has the ratios ``1, 2 g, 2 g^2, 2 g^2, 2 g, 1`` with the golden ratio ``g``.
 
     Args:
         stride: The decimation ``s``.
         reach: The largest lag: ``dilation * (kernel_size - 1)`` of the convolution or maximum beside the filter.
 
     Returns:
-        ``(2 Q + 1) s - 2 Q`` positive symmetric taps of sum 1.
+        ``(2 Q + 1) s - 2 Q`` positive symmetric taps of sum 1, ``Q = ceil(reach / 2)``, at least 1.
 
     Raises:
         ParameterError: If the stride is below 1 or the reach negative.
     """
     (s,), (length,) = integers("stride", stride, 1), integers("reach", reach, 1, least=0)
-    if s == 1:
-        return (1.0,)
-    zeros = max(1, -(-length // 2))
-    period = (2 * zeros + 1) * s
-    phi = 2 * math.pi / period
-    taps = [
-        math.prod(math.cos(phi * (q + 0.5)) - math.cos(phi * (t + 0.5)) for q in range(zeros))
-        for t in range(zeros, period - zeros)
-    ]
-    total = math.fsum(taps)
-    return tuple(tap / total for tap in taps)
+    return even_filter(s, length)
 
 
 def _default_taps(stride: int) -> tuple[float, ...]:
@@ -205,12 +185,6 @@ def _decimation_taps(
     return tuple(made)
 
 
-def _cut(taps: Sequence[float], stride: int) -> tuple[int, int]:
-    """Extension before and after, so that ``L`` samples give ``ceil(L / stride)``, centred on their cell."""
-    before = max(0, (len(taps) - stride + 1) // 2)
-    return before, len(taps) - 1 - before
-
-
 class _Filtered(nn.Module):
     """A module with one fixed separable filter, kept as a buffer that no checkpoint holds."""
 
@@ -248,8 +222,8 @@ class _Filtered(nn.Module):
         return self._taps
 
     def _weight(self, x: Tensor) -> Tensor:
-        """The filter for every channel of ``x``, in its dtype."""
-        return self.filter.to(x.dtype).expand(x.shape[1], 1, *self.filter.shape[2:])
+        """The filter for every channel of ``x``, in its dtype and where it lies."""
+        return self.filter.to(x).expand(x.shape[1], 1, *self.filter.shape[2:])
 
     def _check(self, x: Tensor, channels: int | None = None) -> None:
         if x.dim() != self.dims + 2:
@@ -411,7 +385,7 @@ class _BlurPool(_Filtered):
         padding_mode = choice("padding_mode", padding_mode, _EXTENSIONS)
         super().__init__(_decimation_taps(taps, strides, (2,) * self.dims), device, dtype)
         self.channels, self.stride, self.padding_mode = channels, strides, padding_mode
-        self._amounts = tuple(_cut(row, s) for row, s in zip(self._taps, strides, strict=True))
+        self._amounts = tuple(cell_extension(len(row), s) for row, s in zip(self._taps, strides, strict=True))
 
     @property
     def conditions(self) -> Conditions:
@@ -533,19 +507,14 @@ class _AntialiasedConv(_Filtered):
         strides = integers("stride", stride, self.dims)
         pads = integers("padding", padding, self.dims, least=0)
         spread = integers("dilation", dilation, self.dims)
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-            integers(name, value, 1)
-        if in_channels % groups or out_channels % groups:
-            refuse(
-                "groups", groups, f"a divisor of in_channels={in_channels} and out_channels={out_channels}", "change it"
-            )
+        in_channels, out_channels, groups = channels(in_channels, out_channels, groups)
         padding_mode = choice("padding_mode", padding_mode, _EXTENSIONS)
         implementation = choice("implementation", implementation, _IMPLEMENTATIONS)
         super().__init__(_decimation_taps(taps, strides, _reach(kernel, spread)), device, dtype)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride, self.padding, self.dilation = kernel, strides, pads, spread
         self.padding_mode, self.implementation = padding_mode, implementation
-        cuts = [_cut(row, s) for row, s in zip(self._taps, strides, strict=True)]
+        cuts = [cell_extension(len(row), s) for row, s in zip(self._taps, strides, strict=True)]
         self._amounts = tuple((p + low, p + high) for p, (low, high) in zip(pads, cuts, strict=True))
         for axis, (row, k, d) in enumerate(zip(self._taps, kernel, spread, strict=True)):
             empty = self.filter.new_empty((k, d * (k - 1) + len(row)))
@@ -625,7 +594,7 @@ class _AntialiasedConv(_Filtered):
         """The kernel of the one strided convolution that the layer is: ``(C_out, C_in / groups, *(d (k - 1) + m))``."""
         weight = self.weight
         for axis in range(self.dims):
-            spread = getattr(self, f"_spread{axis}").to(weight.dtype)
+            spread = getattr(self, f"_spread{axis}").to(weight)
             weight = torch.movedim(torch.tensordot(weight, spread, ([2 + axis], [0])), -1, 2 + axis)
         return weight.contiguous()
 

@@ -26,8 +26,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import floor
 from typing import Any, TypeVar, cast, overload
 
 import numpy as np
@@ -41,10 +39,11 @@ from torch.nn.utils import parametrize
 
 from evenly.errors import ParameterError
 from evenly.nn._arguments import choice, integers, refuse
-from evenly.nn._fold import Axis, fold_matrix, fold_weight
+from evenly.nn._fold import Axis, fold_weight
 from evenly.nn.init import match_
 from evenly.nn.resampling import Kernel, interpolation_kernel, parse_mode
 from evenly.nn.resize import ResizeConv1d, ResizeConv2d, ResizeConv3d, _ResizeConv
+from evenly.theory.equivalence import Fit, fit, unfolded_weight, used_taps
 
 __all__ = ["Unfolded", "fold", "foldable", "from_conv_transpose", "unfold"]
 
@@ -436,84 +435,6 @@ class Unfolded:
     exact: bool
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """One axis of a transposed convolution and of the resize-convolution that takes its place.
-
-    Attributes:
-        kernel: Of the interpolation.
-        size: Taps of the convolution.
-        dilation: Their distance.
-        pad: Samples (before, after) around the interpolated signal.
-        shift: Where the fold begins on the lattice of the transposed convolution's taps.
-        taps: How many of these there are (without zeros at both ends).
-        distance: Between them.
-    """
-
-    kernel: Kernel
-    size: int
-    dilation: int
-    pad: tuple[int, int]
-    shift: int
-    taps: int
-    distance: int
-
-
-def _fit(
-    kernel: Kernel, k: int, p: int, d: int, a: int, support: tuple[int, int], size: int | None, smallest: bool
-) -> _Fit:
-    """The geometry with equal output sizes and, as far as whole samples allow, equal centres.
-
-    Without a ``size``, the fewest taps that cover the support with nearest neighbour, ``span - s + 1``; other
-    interpolations, which are longer, get as many: fewer would leave them little to fit with.
-    """
-    s, first, taps = kernel.scale, support[0], support[1] - support[0]
-    span = d * (taps - 1) + 1
-    dilation, needed = (d, taps) if s == 1 else (1, max(1, span - s + 1))
-    h = np.array(kernel.taps)
-    centre = float(np.arange(len(h)) @ h / h.sum())
-
-    def offset(n: int) -> float:
-        return (span - 1) / 2 - centre - dilation * (n - 1) / 2
-
-    n = needed if size is None else size
-    if size is None and not smallest and abs(offset(n) % 1 - 0.5) < 1e-6:
-        n += 1  # one tap more and the centres agree
-    shift = floor(offset(n) + 0.5 + 1e-9)
-    before = dilation * (n - 1) + kernel.origin - (p - d * first - shift)
-    growth = d * (k - 1) + 1 + a - 2 * p - s
-    return _Fit(kernel, n, dilation, (before, growth + dilation * (n - 1) - before), shift, taps, d)
-
-
-@lru_cache(maxsize=256)
-def _matrices(kernel: Kernel, size: int, dilation: int, shift: int, taps: int, distance: int) -> tuple[Array, ...]:
-    """On the union of both supports: the fold ``(U, n)``, the kernel's places ``(U, k)``, and the fit ``(n, k)``."""
-    fold_ = fold_matrix([Axis(kernel, size, dilation, (0, 0))]).numpy()
-    start = min(0, shift)
-    stop = max(distance * (taps - 1) + 1, shift + len(fold_))
-    wide = np.zeros((stop - start, size))
-    wide[shift - start : shift - start + len(fold_)] = fold_
-    places = np.zeros((stop - start, taps))
-    places[distance * np.arange(taps) - start, np.arange(taps)] = 1
-    return wide, places, np.linalg.pinv(wide) @ places
-
-
-def _support(weight: Tensor) -> list[tuple[int, int]]:
-    """Per axis, the taps (first, last + 1) outside of which all are exactly 0."""
-    found = []
-    for axis in range(2, weight.dim()):
-        used = (weight != 0).transpose(0, axis).flatten(1).any(1).nonzero().flatten().tolist()
-        found.append((used[0], used[-1] + 1) if used else (0, weight.shape[axis]))
-    return found
-
-
-def _kron(matrices: Sequence[Array]) -> Tensor:
-    whole: NDArray[Any] = np.ones((1, 1))
-    for matrix in matrices:
-        whole = np.kron(whole, matrix)
-    return torch.from_numpy(whole)
-
-
 def _check_transposed(layer: Any) -> None:
     wish = "an nn.ConvTranspose1d, 2d or 3d"
     if not isinstance(layer, _ConvTransposeNd):
@@ -530,16 +451,16 @@ def _check_transposed(layer: Any) -> None:
 
 def _fits(
     layer: Any, mode: str, kernel_size: int | Sequence[int] | None, support: Sequence[tuple[int, int]]
-) -> tuple[_Fit, ...]:
+) -> tuple[Fit, ...]:
     dims = len(layer.kernel_size)
     sizes = (None,) * dims if kernel_size is None else integers("kernel_size", kernel_size, dims)
     kernels = _axis_kernels(mode, layer.stride, dims)
     smallest = parse_mode(mode, dims)[0].startswith("nearest")
     geometry = zip(kernels, layer.kernel_size, layer.padding, layer.dilation, layer.output_padding, strict=True)
-    return tuple(_fit(*g, used, n, smallest) for g, used, n in zip(geometry, support, sizes, strict=True))
+    return tuple(fit(*g, used, n, smallest) for g, used, n in zip(geometry, support, sizes, strict=True))
 
 
-def _built(layer: Any, mode: str, fits: Sequence[_Fit], device: Any) -> _ResizeConv:
+def _built(layer: Any, mode: str, fits: Sequence[Fit], device: Any) -> _ResizeConv:
     return _RESIZE[len(fits)](
         layer.in_channels, layer.out_channels, [f.size for f in fits], layer.stride, mode, [f.pad for f in fits],
         "zeros", [f.dilation for f in fits], layer.groups, layer.bias is not None, device=device,
@@ -548,21 +469,17 @@ def _built(layer: Any, mode: str, fits: Sequence[_Fit], device: Any) -> _ResizeC
 
 
 def _nearest(
-    layer: Any, weight: Tensor, mode: str, fits: Sequence[_Fit], support: Sequence[tuple[int, int]]
+    layer: Any, weight: Tensor, mode: str, fits: Sequence[Fit], support: Sequence[tuple[int, int]]
 ) -> Unfolded:
     """The resize-convolution of this geometry whose fold is nearest to the kernel."""
-    parts = [_matrices(f.kernel, f.size, f.dilation, f.shift, f.taps, f.distance) for f in fits]
-    wide, places, solve = (_kron(m) for m in zip(*parts, strict=True))
-    c_in, c_out, g = layer.in_channels, layer.out_channels, layer.groups
-    inside = weight[(slice(None), slice(None), *[slice(*used) for used in support])]
-    wanted = inside.double().cpu().reshape(c_in * (c_out // g), -1)  # (pairs of channels, taps)
-    fitted = wanted @ solve.T  # (pairs of channels, n)
-    size = float(wanted.norm())
-    residual = float((fitted @ wide.T - wanted @ places.T).norm()) / size if size else 0.0
-    by_group = fitted.view(g, c_in // g, c_out // g, -1).transpose(1, 2)
-    kernel = by_group.reshape(c_out, c_in // g, *[f.size for f in fits]).to(weight.device, weight.dtype)
+    fitted, residual = unfolded_weight(_numbers(weight), layer.groups, fits, support)
+    kernel = torch.from_numpy(fitted).to(weight.device, weight.dtype)
     new = _fill(_built(layer, mode, fits, "meta"), layer, _in_format_of(kernel, weight))
     return Unfolded(new, residual, residual <= max(4 * torch.finfo(weight.dtype).eps, 1e-12))
+
+
+def _numbers(weight: Tensor) -> Array:
+    return np.asarray(weight.double().cpu().numpy())
 
 
 def unfold(layer: _ConvTransposeNd, kernel_size: int | Sequence[int] | None = None) -> Unfolded:
@@ -589,7 +506,7 @@ def unfold(layer: _ConvTransposeNd, kernel_size: int | Sequence[int] | None = No
     _check_transposed(layer)
     twin = copy.deepcopy(layer)
     weight = cast(Tensor, _values(twin, "weight"))
-    support = _support(weight)
+    support = used_taps(_numbers(weight))
     return _nearest(twin, weight, "nearest", _fits(twin, "nearest", kernel_size, support), support)
 
 

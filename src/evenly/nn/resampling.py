@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -19,34 +18,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from evenly.nn._arguments import refuse
+from evenly.theory.equivalence import Kernel, nearest_interpolation
 
 __all__ = ["MODES", "Kernel", "extend", "fir_upsample", "interpolation_kernel", "parse_mode", "resize"]
 
 MODES = ("nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic")
 _LINEAR = ("linear", "bilinear", "trilinear")
 _TORCH_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """The FIR of an interpolation by a whole factor along one axis.
-
-    Attributes:
-        scale: The factor ``s``, in output samples per input sample.
-        taps: ``h``; each phase ``h[r::s]`` sums to 1.
-        origin: ``y[n] = sum_i h[n - s*i + origin] * x[i]``.
-    """
-
-    scale: int
-    taps: tuple[float, ...]
-    origin: int
-
-    @property
-    def smoothing(self) -> tuple[float, ...]:
-        """``g`` with ``ones(s) * g = h``; ``(1.0,)`` for nearest."""
-        quotient, rest = np.polydiv(np.array(self.taps), np.ones(self.scale))
-        assert np.abs(rest).max() < 1e-9
-        return tuple(float(v) for v in np.atleast_1d(quotient))
 
 
 def parse_mode(mode: str, dims: int) -> tuple[str, tuple[float, ...]]:
@@ -107,7 +85,7 @@ def interpolation_kernel(mode: str, scale: int, taps: tuple[float, ...] = ()) ->
     if scale == 1 and mode != "fir":
         return Kernel(1, (1.0,), 0)
     if mode.startswith("nearest"):
-        return Kernel(scale, (1.0,) * scale, 0)
+        return nearest_interpolation(scale)
     if mode == "fir":
         h = np.array(taps) * (scale / sum(taps))
         padded = np.concatenate([h, np.zeros(-len(h) % scale)]).reshape(-1, scale)

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from evenly.nn._arguments import choice, integers, refuse
+from evenly.nn._arguments import channels, choice, integers, refuse
 from evenly.nn._layout import is_traced, weave
 from evenly.nn.balanced import Parametrized, balance_subpixel
 
@@ -72,19 +72,14 @@ class _SubpixelConv(Parametrized):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        (self.in_channels,) = integers("in_channels", in_channels, 1)
-        (self.out_channels,) = integers("out_channels", out_channels, 1)
-        (self.groups,) = integers("groups", groups, 1)
+        # phases of one output channel in two groups would read different inputs, and never agree
+        self.in_channels, self.out_channels, self.groups = channels(in_channels, out_channels, groups)
         self.kernel_size = integers("kernel_size", kernel_size, self.dims)
         self.scale_factor = integers("scale_factor", scale_factor, self.dims)
         self.dilation = integers("dilation", dilation, self.dims)
         same = tuple(d * (k - 1) // 2 for k, d in zip(self.kernel_size, self.dilation, strict=True))
         self.padding = same if padding is None else integers("padding", padding, self.dims, 0)
         self.padding_mode = choice("padding_mode", padding_mode, PADDING_MODES)
-        for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if channels % groups:
-                # phases of one output channel in two groups would read different inputs, and never agree
-                refuse("groups", groups, f"a divisor of {name} (={channels})", "change groups or the channels")
         self.icnr = icnr
         phases = prod(self.scale_factor)
         shape = (out_channels * phases, in_channels // groups, *self.kernel_size)
