@@ -183,7 +183,7 @@ def _picture(source: Source, target: str, watch: Watch, periods: tuple[int, ...]
 
     item: Measurement | Failure
     try:
-        item = measure_source(source, periods)
+        item = measure_source(source, periods, keep=True)
     except (EvenlyError, OSError) as error:
         item = _failure(source, error)
     watch.add(record(item))

@@ -55,12 +55,12 @@ class Progress:
     rate: float
 
 
-def measure_source(source: Source, periods: tuple[int, ...]) -> Measurement:
-    """Read and measure one picture."""
+def measure_source(source: Source, periods: tuple[int, ...], *, keep: bool = False) -> Measurement:
+    """Read and measure one picture; ``keep`` its pixels in the result."""
     from evenly.measure.image import measure_image
 
     picture = source.read_picture()
-    return measure_image(picture.pixels, periods, path=source.name, encoding=picture.encoding)
+    return measure_image(picture.pixels, periods, path=source.name, encoding=picture.encoding, keep=keep)
 
 
 def journal_of(rows: str | os.PathLike[str]) -> Path:

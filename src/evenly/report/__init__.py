@@ -119,6 +119,7 @@ MEASURED_REPORTERS: Mapping[str, str] = MappingProxyType(
         "text": "evenly.report.measured_console",
         "json": "evenly.report.measured_json",
         "csv": "evenly.report.measured_csv",
+        "html": "evenly.report.measured_html",
     }
 )
 """Module per format; each has a class ``Writer``, made from a :class:`View`. They are imported when they are used."""

@@ -31,6 +31,7 @@ def document(
     data: str,
     file: str,
     top: Content = None,
+    remark: str | None = None,
 ) -> str:
     """A page as HTML, the same for the same report.
 
@@ -43,6 +44,7 @@ def document(
         data: The report's JSON text, embedded for reuse under the id ``evenly-report``.
         file: The name under which the page offers to save it.
         top: Whatever stands between the lead and the sections.
+        remark: What the data do not hold.
     """
     tone, sentence = verdict
     style, script = _asset("page.css"), _asset("page.js")
@@ -82,7 +84,7 @@ def document(
                     class_="contents",
                     aria_label="On this page",
                 ),
-                tag("main", [section.markup() for section in shown], _data(data, file), id="report"),
+                tag("main", [section.markup() for section in shown], _data(data, file, remark), id="report"),
                 tag("footer", tag("p", f"evenly {__version__}. This page is one file and asks no host for anything.")),
                 tag("script", Markup(script)),
             ),
@@ -101,14 +103,14 @@ def data_block(text: str) -> Markup:
     return Markup(f'<script type="application/json" id="evenly-report">{harmless}</script>')
 
 
-def _data(text: str, file: str) -> Markup:
+def _data(text: str, file: str, remark: str | None) -> Markup:
     size = len(text.encode())
     amount = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{max(size / 1e3, 0.1):.1f} kB"
     return Section(
         "data",
         "Data",
         [
-            tag("p", f"Everything on this page as JSON, {amount}, for other programs.", class_="about"),
+            tag("p", f"The numbers on this page as JSON, {amount}, for other programs. {remark or ''}", class_="about"),
             tag(
                 "p",
                 tag("button", f"Save {file}", type="button", data_save=file),
