@@ -1,0 +1,157 @@
+"""Solve one layer of a model, so that the lines of an output fall to where they should be.
+
+The layer's moments are gathered once (:mod:`evenly.fix.solve`), with more taps than it had; then it is solved for as
+many targets as are tried. What a layer's lines do to the output behind it (a tanh, further convolutions) is met by a
+few rounds: the edited model is run, its lines are read as anyone would read them, and targets move by as much as the
+lines missed theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evenly.errors import UsageError
+from evenly.fix.backend import Backend, Floats, Layer
+from evenly.fix.geometry import Rows, padded
+from evenly.fix.solve import Calibration, Gathering, Moments, solve
+from evenly.fix.task import Judgement, Task
+
+__all__ = ["AIM_DB", "LayerSolver", "Solved"]
+
+Array = NDArray[np.float64]
+
+AIM_DB = 1.0
+"""Lines are brought this far inside of what is asked for, in dB: other data will differ."""
+_ROUNDS = 4
+_NEAR_ENOUGH = 0.3
+_ALIKE = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """A model with one layer solved.
+
+    Attributes:
+        backend: The edited model.
+        fit: Its outputs on the data that it was solved with.
+        weight_change: ``|new - old| / |old|`` of the layer's weights (ratio, Frobenius norm; added taps were 0).
+    """
+
+    backend: Backend = field(repr=False)
+    fit: Mapping[str, Judgement]
+    weight_change: float
+
+
+class LayerSolver:
+    """One layer, ready to be solved for any target.
+
+    Args:
+        task: What is asked.
+        current: The model as repaired so far.
+        layer: Of `current`; its result has the sizes of the output.
+        output: Whose lines are to fall.
+        extra: Taps that are added to the layer on both sides of every axis.
+        phases: Period of the weights of a plain convolution.
+
+    Raises:
+        UsageError: If the layer cannot be rewritten or recorded.
+    """
+
+    def __init__(
+        self, task: Task, current: Backend, layer: Layer, output: str, *, extra: int = 0, phases: int = 1
+    ) -> None:
+        if layer.fixed is not None:
+            raise UsageError(f"{layer.name} cannot be rewritten: {layer.fixed}")
+        self._task, self._current, self._output = task, current, output
+        self._rows = Rows.of(layer, extra, phases)
+        self._start = self._rows.weights()
+        self._known = self._gathered(layer.name)
+        self._multipliers: list[Mapping[int, float]] = [{} for _ in self._known]
+        self._before = task.fit.judge(current, {output: task.periods[output]})[output]
+
+    @property
+    def paired(self) -> bool:
+        """Whether it is known what the layer should give, so that freedom can be spent on the task."""
+        return all(known.cross is not None for known in self._known)
+
+    def solve(self, within_db: float, gamma: float = 0.0) -> Solved:
+        """Bring lines to this far over the reference's, at the least change.
+
+        Args:
+            within_db: In dB.
+            gamma: Weight of the task beside that of the change; 0 leaves it out, as where nothing is paired.
+        """
+        task, periods = self._task, self._task.periods[self._output]
+        wanted = task.wanted[self._output]
+        targets = [
+            self._targets(known, start, within_db) for known, start in zip(self._known, self._start, strict=True)
+        ]
+        for _ in range(_ROUNDS):
+            weights = self._weights(targets, gamma)
+            edited = self._current.edited([self._rows.edit(weights)])
+            found = task.fit.judge(edited, task.periods)
+            missed = {p: found[self._output].levels[p].over(wanted.get(p)) - within_db for p in periods}
+            if all(abs(miss) < _NEAR_ENOUGH or (miss < 0 and p not in targets[0]) for p, miss in missed.items()):
+                break
+            for each, known, start in zip(targets, self._known, self._start, strict=True):
+                for period, miss in missed.items():
+                    if period in each or miss > 0:
+                        each[period] = each.get(period, known.power(period, start)) * 10 ** (-miss / 10)
+        return Solved(edited, found, self._change(weights))
+
+    def _change(self, weights: list[Array]) -> float:
+        """Without biases."""
+        old, new = (np.concatenate([rows[:-1].ravel() for rows in each]) for each in (self._start, weights))
+        return float(np.linalg.norm(new - old) / max(float(np.linalg.norm(old)), 1e-30))
+
+    def _weights(self, targets: list[dict[int, float]], gamma: float) -> list[Array]:
+        found = []
+        for group, (known, start) in enumerate(zip(self._known, self._start, strict=True)):
+            solution = solve(known, start, targets[group], gamma=gamma, start=self._multipliers[group])
+            self._multipliers[group] = solution.multipliers
+            found.append(solution.weights)
+        return found
+
+    def _targets(self, known: Moments, start: Array, within_db: float) -> dict[int, float]:
+        """Powers that lines may have; none where they are low enough."""
+        excess = {p: v - within_db for p, v in self._before.over(self._task.wanted[self._output]).items()}
+        return {p: known.power(p, start) * 10 ** (-v / 10) for p, v in excess.items() if v > 0}
+
+    def _gathered(self, name: str) -> list[Moments]:
+        """Moments group by group."""
+        task, rows, groups = self._task, self._rows, self._rows.layer.groups
+        found = [Gathering(task.periods[self._output]) for _ in range(groups)]
+        for number, batch in enumerate(task.fit.batches):
+            run = self._current.run(batch, [name])
+            inputs, result = padded(rows, run.inputs[name]), run.results[name]
+            kept = None if self._current is task.original else task.original.run(batch, [name]).results[name]
+            aim = task.fit.reference(self._output, number)
+            if aim is not None and not _same(result, run.outputs[self._output]):
+                aim = None  # something stands between the layer and the output
+            scatter = rows.scatter(inputs.shape[2:], result.shape[2:])
+            for group, gathering in enumerate(found):
+
+                def part(signal: Floats | None, group: int = group) -> Floats | None:
+                    return None if signal is None else np.split(signal, groups, axis=1)[group]
+
+                gathering.add(
+                    scatter,
+                    Calibration(
+                        np.split(inputs, groups, axis=1)[group],
+                        np.split(result, groups, axis=1)[group],
+                        part(aim),
+                        part(kept),
+                    ),
+                )
+        return [gathering.moments() for gathering in found]
+
+
+def _same(result: Floats, output: Floats) -> bool:
+    """Whether a layer's result is the output."""
+    return result.shape == output.shape and bool(
+        np.max(np.abs(result - output), initial=0.0) <= _ALIKE * max(float(np.ptp(output)), 1e-30)
+    )
