@@ -285,17 +285,24 @@ class FixResult:
         model: The new ``nn.Module`` or ``onnx.ModelProto``; the original is as it was.
         report: What was done and what it cost.
         backend: The new model as the repairs see it.
+        original: The ``nn.Module`` that was given, which :meth:`save` compares with; not needed of ONNX models.
+        example: A batch of inputs, as :meth:`Backend.run` takes it, on which :meth:`save` proves what it has written.
     """
 
     model: Any = field(repr=False)
     report: FixReport
     backend: Backend = field(repr=False)
+    original: Any = field(default=None, repr=False)
+    example: Any = field(default=None, repr=False)
 
     def save(self, path: str | Path) -> None:
         """Write the model, whole or not at all: ``.onnx``, or ``.safetensors`` of a module's weights.
 
+        :func:`evenly.fix.restore` loads the latter into the network that was repaired.
+
         Raises:
             OutputError: If it cannot be written.
+            UsageError: If the suffix is another one.
             VerificationError: If what was written does not give what the model gives; nothing is left behind then.
         """
         from evenly.fix.saving import save
