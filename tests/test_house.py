@@ -48,7 +48,7 @@ ROOMS = (
     ),
     *("testing", "cli", "__main__"),
 )
-EXCEPTIONS = {("check", "report"), ("measure", "report")}  # inside functions only: __str__ and _repr_html_
+EXCEPTIONS = {(room, "report") for room in ("check", "measure", "fix")}  # inside functions only: __str__, _repr_html_
 
 
 def room(module: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evenly import __version__
-from evenly.cli import check, explore, measure, reproduce, rule
+from evenly.cli import attribute, check, explore, measure, reproduce, rule
 from evenly.cli.check import FailOn, Format
 from evenly.cli.measure import Form
 from evenly.cli.writing import CLEAN, ERROR, INTERRUPTED
@@ -47,6 +47,7 @@ def _root(
     pass
 
 
+app.command("attribute")(attribute.attribute)
 app.command("check")(check.check)
 app.command("explore")(explore.explore)
 app.command("measure")(measure.measure)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from evenly.cli.running import parse_periods
 from evenly.cli.writing import expect_writable, put, say, view, write
 from evenly.errors import UsageError
 
@@ -103,7 +104,7 @@ def measure(
             paths,
             wanted,
             watch,
-            periods=None if periods is None else _periods(periods),
+            periods=None if periods is None else parse_periods(periods),
             against=against,
             rows=rows,
             resume=resume,
@@ -124,13 +125,3 @@ def _named_sound(path: str) -> bool:
     from evenly.measure.sources import EXTENSIONS
 
     return Path(path).suffix.lower() in EXTENSIONS["audio"]
-
-
-def _periods(text: str) -> tuple[int, ...]:
-    try:
-        found = sorted({int(part) for part in text.split(",")})
-    except ValueError:
-        found = []
-    if not found or found[0] < 2:
-        raise UsageError(f"--periods (={text}) must be whole numbers of at least 2, separated by commas, e.g. 2,4,8")
-    return tuple(found)

@@ -1,13 +1,15 @@
-"""What :func:`evenly.fix.attribution.attribute` finds: lines, layers, effects, budgets; and how it shows itself."""
+"""What :func:`evenly.fix.attribution.attribute` finds: lines, layers, effects, budgets."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["Attribution", "Budget", "Effect", "LayerAttribution", "Line"]
+__all__ = ["FORMAT_VERSION", "Attribution", "Budget", "Effect", "LayerAttribution", "Line"]
 
+FORMAT_VERSION = 1  # 1: first published form
 PRESENT_DB = 3.0
 """A line is there if its level certainly is above this: twice the power of its surroundings."""
 
@@ -202,60 +204,22 @@ class Attribution:
             "singles": {str(p): self.singles(p) for p in self.together},
             "interaction": {str(p): self.interaction(p) for p in self.together},
             "last_step": {str(p): step for p, step in self.last_step.items()},
+            "notes": list(self.notes),
         }
 
+    def to_json(self, indent: int | None = 2) -> str:
+        """As JSON text, with the version of its form; see ``docs/json.md``."""
+        from evenly import __version__
+
+        head = {"format_version": FORMAT_VERSION, "tool": {"name": "evenly", "version": __version__}}
+        return json.dumps({**head, **self.to_dict()}, indent=indent, allow_nan=False, ensure_ascii=False)
+
     def __str__(self) -> str:
-        """A table of the layers, ranked, with what could not be tested below."""
-        what = f"'{self.output}'" if self.direction == "forward" else "the squared gradient of the input"
-        head = [f"{self.model}: lines in {what}, {self.signals} signals ({self.inputs})", *self._line_rows()]
-        if not self.present:
-            return "\n".join([*head, "No line stands out: nothing to attribute.", *self._untested()])
-        parts = [row for period in self.present for row in self._table(period)]
-        return "\n".join([*head, *parts, *self._untested()])
+        """The lines, a table of the layers for each, ranked, and the verdict."""
+        from evenly.report.attributed_console import render
 
-    def _line_rows(self) -> list[str]:
-        return [
-            f"  period {line.period}: {line.level_db:+.1f} dB over its neighbours "
-            f"(95 %: {line.low_db:+.1f} to {line.high_db:+.1f}){'' if line.present else ', no line'}"
-            for line in self.lines.values()
-        ]
-
-    def _table(self, period: int) -> list[str]:
-        ranked = self.ranking(period)
-        rows = [("", "layer", "kind", "falls by, dB", "95 % interval", "removed, %", "created here, % of its own line")]
-        for place, layer in enumerate(ranked, start=1):
-            rows.append(
-                (f"{place}.", layer.name, layer.kind, *_numbers(layer.effects[period]), _created(layer, period))
-            )
-        if period in self.together:
-            rows.append(("", "all together", "", *_numbers(self.together[period]), ""))
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        shown = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        end = [] if ranked else ["No layer alone makes it fall for certain."]
-        if period in self.together:
-            end.append(
-                f"Alone they remove {100 * self.singles(period):.0f} % in sum, together "
-                f"{100 * self.together[period].removed:.0f} %; the difference of {100 * self.interaction(period):+.0f} "
-                "percentage points is between layers."
-            )
-        return [f"Period {period}, each layer made even alone:", *(f"  {line}" for line in (*shown, *end))]
-
-    def _untested(self) -> list[str]:
-        rows = [f"  {layer.name} ({layer.kind}): {layer.untested}" for layer in self.layers if layer.fixed]
-        return ["Not testable:", *rows] if rows else []
+        return render(self)
 
 
 def _by_period(values: Mapping[int, Effect] | Mapping[int, Budget]) -> dict[str, Any]:
     return {str(period): asdict(value) for period, value in values.items()}
-
-
-def _numbers(effect: Effect) -> tuple[str, str, str]:
-    interval = f"{effect.low_db:.1f} to {effect.high_db:.1f}"
-    return f"{effect.fall_db:.1f}", interval, f"{100 * effect.removed:.0f}"
-
-
-def _created(layer: LayerAttribution, period: int) -> str:
-    budget = layer.budgets.get(period)
-    if budget is None or budget.created is None or not budget.found:
-        return "-"
-    return f"{100 * budget.created / budget.found:.0f}"

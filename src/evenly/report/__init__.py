@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from evenly.check.result import Report
+    from evenly.fix.attributed import Attribution
     from evenly.measure.result import Comparison, Measurement, SetMeasurement
     from evenly.measure.sound_result import AudioMeasurement
 
 __all__ = [
+    "ATTRIBUTED_REPORTERS",
     "MEASURED_REPORTERS",
     "REPORTERS",
     "Measured",
@@ -31,6 +33,7 @@ __all__ = [
     "View",
     "open_measured",
     "render",
+    "render_attributed",
 ]
 
 
@@ -132,3 +135,19 @@ def open_measured(form: str, view: View | None = None) -> MeasuredReporter:
         KeyError: If there is no such format.
     """
     return cast(MeasuredReporter, import_module(MEASURED_REPORTERS[form]).Writer(view or View()))
+
+
+ATTRIBUTED_REPORTERS: Mapping[str, str] = MappingProxyType(
+    {"text": "evenly.report.attributed_console", "json": "evenly.report.attributed_json"}
+)
+"""Module per format of an attribution; each has a function ``render``."""
+
+
+def render_attributed(found: Attribution, form: str, view: View | None = None) -> str:
+    """Write an attribution in one of the formats of :data:`ATTRIBUTED_REPORTERS`.
+
+    Raises:
+        KeyError: If there is no such format.
+    """
+    text: str = import_module(ATTRIBUTED_REPORTERS[form]).render(found, view or View())
+    return text
