@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -71,7 +72,10 @@ def document(
                     "header",
                     tag("p", tag("b", command), " ", tag("span", subject), class_="brand"),
                     tag(
-                        "h1", tag("span", _SIGNS[tone], class_="sign", aria_hidden="true"), sentence, class_=f"v-{tone}"
+                        "h1",
+                        tag("span", _SIGNS[tone], class_="sign", aria_hidden="true"),
+                        _unbroken(sentence),
+                        class_=f"v-{tone}",
                     ),
                     tag("div", lead, class_="lead"),
                     top,
@@ -92,6 +96,12 @@ def document(
         )
         + "\n"
     )
+
+
+def _unbroken(sentence: str) -> list[Content]:
+    """No line ends between a number and its unit."""
+    parts = re.split(r"([+-]?\d[\d.]* (?:dB|px|samples|voxels|Hz|%))", sentence)
+    return [tag("span", part, class_="nowrap") if n % 2 else part for n, part in enumerate(parts)]
 
 
 def data_block(text: str) -> Markup:
