@@ -17,9 +17,10 @@ import pytest
 from evenly.errors import OutputError
 from evenly.measure.rows import columns
 from evenly.report import MEASURED_REPORTERS, Measured, View, open_measured, spool
-from evenly.report.measured_console import MOST_FILES, page
+from evenly.report.measured_console import page
 from evenly.report.measured_notebook import to_html
 from evenly.report.measured_words import decibels, percent, periods, probability, where
+from evenly.report.ranked import MOST_FILES
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "measured.schema.json").read_text(encoding="utf-8"))
 ONE = Measured("made", "image", samples.together())

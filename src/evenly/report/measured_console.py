@@ -2,56 +2,46 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from evenly.measure.result import TRACES, VERDICTS, Measurement
+from evenly.measure.result import VERDICTS, Measurement
 from evenly.report.measured_words import (
+    COMPARED_HEAD,
+    DIFFERENCE,
+    LEGEND,
+    NOUNS,
+    PICTURE_HEAD,
+    SOUND_HEAD,
     UNITS,
     compared,
+    compared_rows,
     difference,
-    evidence,
+    file_words,
     judged,
-    percent,
-    periods,
-    probability,
+    picture_rows,
     size,
+    sound_rows,
     testable,
     where,
 )
 from evenly.report.paper import Paper
+from evenly.report.ranked import MOST_FILES, Ranked
 from evenly.report.words import clean, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from evenly.measure.result import Comparison, PeriodResult, SetMeasurement
-    from evenly.measure.sound_result import AudioMeasurement, SoundPeriod
+    from evenly.measure.result import Comparison, SetMeasurement
+    from evenly.measure.sound_result import AudioMeasurement
     from evenly.report import Measured, View
 
-__all__ = ["MOST_FILES", "Writer", "page"]
-
-MOST_FILES = 20
-"""Of more files than these, only those that show most are listed."""
+__all__ = ["Writer", "page"]
 
 _STYLES = {"strong": "bold red", "weak": "yellow", "none": "bold green"}
-_NOUNS = {"image": "picture", "audio": "recording"}
-_LEGEND = {
-    "image": "dB: power of the period's lines over the background next to them; p: probability of so much in a picture "
-    "without the period; energy: the pattern's share of all fine detail; -: not testable at this size or without "
-    "colours",
-    "audio": "tones: the strongest, over the floor next to it; p: probability of so much in a recording without the "
-    "period; level: amplitude against full scale; replicas: level of the strongest spectral image; energy: the tones' "
-    "share of all power; -: too short to test",
-}
-_DIFFERENCE = (
-    "%: how often a picture of the first set shows more of it than one of the second (50 %: alike); p: probability of "
-    "so large a difference, either way, between sets that are alike"
-)
 
 
 class Writer:
@@ -59,30 +49,22 @@ class Writer:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._worst: list[tuple[tuple[int, float], int, Mapping[str, Any]]] = []
-        self._added = 0
+        self._ranked = Ranked()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """One more file; those that failed are counted with the set."""
-        if "error" in record:
-            return
-        entry = (VERDICTS.index(record["verdict"]), _evidence(record)), -self._added, record
-        self._added += 1
-        if len(self._worst) < MOST_FILES:
-            heapq.heappush(self._worst, entry)
-        else:
-            heapq.heappushpop(self._worst, entry)
+        if "error" not in record:
+            self._ranked.add(record)
 
     def parts(self, result: Measured) -> Iterator[str]:
         """All of the text."""
         paper = Paper(self._view)
         unit = UNITS[result.kind]
-        ranked = [record for _, _, record in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
         paper.line(Text.assemble("evenly measure ", (clean(result.target), "bold")))
         if result.only is not None:
             _one(paper, result.only, result.kind)
         else:
-            _files(paper, ranked, self._added, result, unit)
+            _files(paper, self._ranked, result, unit)
             _set(paper, result.set, result.kind)
             name = result.against_target or "the second set"
             if result.against is not None:
@@ -103,34 +85,27 @@ def page(item: Measurement | AudioMeasurement, view: View) -> str:
     return paper.text()
 
 
-def _evidence(record: Mapping[str, Any]) -> float:
-    """How much a file shows, for ranking: ``-log10`` of its smallest p-value."""
-    names = (*(f"{trace}_log10_p" for trace in TRACES), "tone_log10_p")
-    there = (value for r in record["periods"].values() for n in names if (value := (r or {}).get(n)) is not None)
-    return -min(there, default=0.0)
-
-
 # ------------------------------------------------------------------------------------------------------------ one file
 
 
 def _one(paper: Paper, item: Measurement | AudioMeasurement, kind: str) -> None:
     unit = UNITS[kind]
     record = item.to_dict()
-    paper.line(f"{_NOUNS[kind]} {size(record)}", indent=2)
+    paper.line(f"{NOUNS[kind]} {size(record)}", indent=2)
     paper.line()
     if testable(record):
         paper.line(judged(item, unit) + ".", style=_STYLES[item.verdict])
     else:
-        paper.line(f"The {_NOUNS[kind]} is too small to test any period.", style="yellow")
+        paper.line(f"The {NOUNS[kind]} is too small to test any period.", style="yellow")
     for cause in item.causes:
         paper.line(f"likely cause: {clean(cause.text)}", indent=2)
     paper.title("Periods")
     if isinstance(item, Measurement):
-        paper.add(_pictures(item.periods), indent=2)
+        paper.add(_table(PICTURE_HEAD, picture_rows(item.periods)), indent=2)
     else:
-        paper.add(_sounds(item.periods, item.found), indent=2)
+        paper.add(_table(SOUND_HEAD, sound_rows(item.periods)), indent=2)
     paper.line()
-    paper.line(_LEGEND[kind], style="dim", indent=2)
+    paper.line(LEGEND[kind], style="dim", indent=2)
     if item.found and isinstance(item, Measurement):
         paper.title("Found")
         for period in item.found:
@@ -139,39 +114,6 @@ def _one(paper: Paper, item: Measurement | AudioMeasurement, kind: str) -> None:
         paper.title("Notes")
         for note in item.notes:
             paper.line(clean(note), indent=2)
-
-
-def _pictures(results: Mapping[int, PeriodResult]) -> Table:
-    rows = [
-        (
-            f"{period} px",
-            *(evidence(None, None) if t is None else evidence(t.db, t.log10_p) for t in result.traces().values()),
-            percent(result.energy_fraction),
-        )
-        for period, result in results.items()
-    ]
-    return _table(("period", *TRACES, "energy"), rows)
-
-
-def _sounds(results: Mapping[int, SoundPeriod | None], found: Iterable[int]) -> Table:
-    rows = []
-    for period, r in results.items():
-        if r is None:
-            rows.append((f"{period} samples", *["-"] * 6))
-            continue
-        level = "-" if r.strongest.level_dbfs is None else f"{r.strongest.level_dbfs:.0f} dBFS"
-        rows.append(
-            (
-                f"{period} samples",
-                evidence(r.strongest.db, r.tone_log10_p),
-                f"{r.strongest.frequency_hz:.5g} Hz",
-                level,
-                str(r.tone_count),
-                evidence(r.replica_db, r.replica_log10_p),
-                percent(r.energy_fraction),
-            )
-        )
-    return _table(("period", "tones", "strongest at", "level", "tones found", "replicas", "energy"), rows)
 
 
 def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
@@ -186,27 +128,23 @@ def _table(head: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
 # ---------------------------------------------------------------------------------------------------------- many files
 
 
-def _files(paper: Paper, ranked: list[Mapping[str, Any]], added: int, result: Measured, unit: str) -> None:
-    noun = _NOUNS[result.kind]
+def _files(paper: Paper, ranked: Ranked, result: Measured, unit: str) -> None:
+    noun = NOUNS[result.kind]
     line = f"{count(result.set.count, noun)} measured"
     if result.set.failed_count:
         line += f", {result.set.failed_count} could not be"
     paper.line(line, indent=2)
-    if not ranked:
+    if not ranked.added:
         return
-    paper.title(f"The {MOST_FILES} that show most" if added > len(ranked) else f"{noun.capitalize()}s")
+    paper.title(f"The {MOST_FILES} that show most" if ranked.added > MOST_FILES else f"{noun.capitalize()}s")
     table = Table.grid(padding=(0, 2, 0, 0))
     for name in ("verdict", "file", "what"):
         table.add_column(name, overflow="fold", no_wrap=name == "verdict")
-    for record in ranked:
-        words = [periods(record["found"], unit)] if record["found"] else []
-        words += [clean(record["cause"])] if record["cause"] else []
-        if not testable(record):
-            words = ["too small to test any period"]
+    for record in ranked.best():
         table.add_row(
             Text(record["verdict"], _STYLES[record["verdict"]]),
             Text(f"{clean(record['path'] or 'array')}  {size(record)}"),
-            Text("; ".join(words)),
+            Text(clean(file_words(record, unit))),
         )
     paper.add(table, indent=2)
 
@@ -220,9 +158,9 @@ def _set(paper: Paper, found: SetMeasurement, kind: str) -> None:
     _tally(paper, found)
     if found.periods:
         paper.line()
-        paper.add(_pictures(found.periods), indent=2)
+        paper.add(_table(PICTURE_HEAD, picture_rows(found.periods)), indent=2)
         paper.line()
-        paper.line(_LEGEND[kind], style="dim", indent=2)
+        paper.line(LEGEND[kind], style="dim", indent=2)
 
 
 def _tally(paper: Paper, found: SetMeasurement) -> None:
@@ -249,16 +187,6 @@ def _comparison(paper: Paper, comparison: Comparison, first: str, second: str, u
     for period in comparison.found:
         paper.line(f"{period} {unit}: {difference(comparison.periods[period])}", indent=2)
     paper.line()
-    rows = [
-        (
-            f"{period} {unit}",
-            *(
-                f"{'-':>5}" if t is None else f"{100 * t.superiority:3.0f} %  {probability(t.log10_p)}"
-                for t in (traces.get(name) for name in TRACES)
-            ),
-        )
-        for period, traces in comparison.periods.items()
-    ]
-    paper.add(_table(("period", *TRACES), rows), indent=2)
+    paper.add(_table(COMPARED_HEAD, compared_rows(comparison, unit)), indent=2)
     paper.line()
-    paper.line(_DIFFERENCE, style="dim", indent=2)
+    paper.line(DIFFERENCE, style="dim", indent=2)

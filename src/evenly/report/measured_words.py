@@ -6,24 +6,36 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from evenly.measure.result import TRACES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
     from evenly.measure.result import ComparedTrace, Comparison, Measurement, PeriodResult, SetMeasurement, Trace
-    from evenly.measure.sound_result import AudioMeasurement
+    from evenly.measure.sound_result import AudioMeasurement, SoundPeriod
 
 __all__ = [
+    "COMPARED_HEAD",
+    "DIFFERENCE",
+    "LEGEND",
+    "NOUNS",
+    "PICTURE_HEAD",
+    "SOUND_HEAD",
     "UNITS",
     "compared",
+    "compared_rows",
     "decibels",
     "difference",
     "evidence",
+    "file_words",
     "judged",
     "percent",
     "periods",
+    "picture_rows",
     "probability",
     "size",
+    "sound_rows",
     "strongest",
     "testable",
     "where",
@@ -31,6 +43,24 @@ __all__ = [
 
 UNITS = {"image": "px", "audio": "samples"}
 """Unit of a period, by kind."""
+
+NOUNS = {"image": "picture", "audio": "recording"}
+"""What is measured, by kind."""
+LEGEND = {
+    "image": "dB: power of the period's lines over the background next to them; p: probability of so much in a picture "
+    "without the period; energy: the pattern's share of all fine detail; -: not testable at this size or without "
+    "colours",
+    "audio": "tones: the strongest, over the floor next to it; p: probability of so much in a recording without the "
+    "period; level: amplitude against full scale; replicas: level of the strongest spectral image; energy: the tones' "
+    "share of all power; -: too short to test",
+}
+DIFFERENCE = (
+    "%: how often a picture of the first set shows more of it than one of the second (50 %: alike); p: probability of "
+    "so large a difference, either way, between sets that are alike"
+)
+PICTURE_HEAD = ("period", *TRACES, "energy")
+SOUND_HEAD = ("period", "tones", "strongest at", "level", "tones found", "replicas", "energy")
+COMPARED_HEAD = ("period", *TRACES)
 
 _SIDES = {
     "log10_p_x": "vertical stripes",
@@ -146,3 +176,61 @@ def _cycles(number: int, period: int) -> str:
     """Of a line with ``number`` cycles per period."""
     frequency = Fraction(number, period)
     return f"{frequency if frequency <= Fraction(1, 2) else frequency - 1} cycles/px"
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def picture_rows(results: Mapping[int, PeriodResult]) -> list[tuple[str, ...]]:
+    """A row per period, below :data:`PICTURE_HEAD`."""
+    return [
+        (
+            f"{period} px",
+            *(evidence(None, None) if t is None else evidence(t.db, t.log10_p) for t in result.traces().values()),
+            percent(result.energy_fraction),
+        )
+        for period, result in results.items()
+    ]
+
+
+def sound_rows(results: Mapping[int, SoundPeriod | None]) -> list[tuple[str, ...]]:
+    """A row per period, below :data:`SOUND_HEAD`."""
+    rows: list[tuple[str, ...]] = []
+    for period, r in results.items():
+        if r is None:
+            rows.append((f"{period} samples", *["-"] * (len(SOUND_HEAD) - 1)))
+            continue
+        level = "-" if r.strongest.level_dbfs is None else f"{r.strongest.level_dbfs:.0f} dBFS"
+        rows.append(
+            (
+                f"{period} samples",
+                evidence(r.strongest.db, r.tone_log10_p),
+                f"{r.strongest.frequency_hz:.5g} Hz",
+                level,
+                str(r.tone_count),
+                evidence(r.replica_db, r.replica_log10_p),
+                percent(r.energy_fraction),
+            )
+        )
+    return rows
+
+
+def compared_rows(comparison: Comparison, unit: str) -> list[tuple[str, ...]]:
+    """A row per period, below :data:`COMPARED_HEAD`."""
+    return [
+        (
+            f"{period} {unit}",
+            *(
+                f"{'-':>5}" if t is None else f"{100 * t.superiority:3.0f} %  {probability(t.log10_p)}"
+                for t in (traces.get(name) for name in TRACES)
+            ),
+        )
+        for period, traces in comparison.periods.items()
+    ]
+
+
+def file_words(record: Mapping[str, Any], unit: str) -> str:
+    """What a file shows, from its JSON form."""
+    words = [periods(record["found"], unit)] if record["found"] else []
+    words += [record["cause"]] if record["cause"] else []
+    return "; ".join(words) if testable(record) else "too small to test any period"
