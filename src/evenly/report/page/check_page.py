@@ -79,7 +79,8 @@ def _makers(report: Report) -> str:
     known = sorted({period(x.period) for x in makers}, key=lambda text: (len(text), text))
     removed = sum(x.removed_by is not None for x in makers)
     verb = "creates a pattern" if len(makers) == 1 else "create patterns"
-    end = "all are provably removed" if removed == len(makers) else f"{removed} provably removed" if removed else ""
+    every = "it is provably removed" if removed == 1 else "all are provably removed"
+    end = every if removed == len(makers) else f"{removed} provably removed" if removed else ""
     return (
         f"{count(len(makers), 'layer')} of {len(report.layers)} {verb}, of period {_and(known)} {steps} in the "
         f"output{'; ' + end if end else ''}."

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evenly.measure.result import Measurement
-from evenly.report.measured_words import UNITS, compared, judged, size, testable
+from evenly.report.measured_words import UNITS, judged, periods, size, testable
 from evenly.report.page.markup import Content, tag
 from evenly.report.page.parts import Section, facts
 from evenly.report.page.picture_parts import Look, picture_facts, picture_sections
@@ -15,7 +15,7 @@ from evenly.report.page.shell import Tone, document
 from evenly.report.page.sound_parts import sound_facts, sound_sections
 
 if TYPE_CHECKING:
-    from evenly.measure.result import Verdict
+    from evenly.measure.result import Comparison, Verdict
     from evenly.measure.sound_result import AudioMeasurement
     from evenly.report import Measured
 
@@ -65,6 +65,13 @@ def _alone(only: Measurement | AudioMeasurement) -> tuple[tuple[Tone, str], Cont
     return (tone, sentence), lead, facts(figures), sections
 
 
+def _more(found: Comparison, name: str) -> str:
+    """The verdict of a comparison, short."""
+    if found.verdict == "none":
+        return f"No evidence of more up-sampling than in {name}"
+    return f"{found.verdict.capitalize()} evidence of more up-sampling than in {name}: {periods(found.found, 'px')}"
+
+
 def _together(
     result: Measured, ranked: Sequence[Mapping[str, Any]], tally: Tally
 ) -> tuple[tuple[Tone, str], Content, Content, list[Section]]:
@@ -78,7 +85,7 @@ def _together(
     elif result.comparison is not None:
         tone = _TONES[result.comparison.verdict]
         lead.append(tag("p", f"{sentence} in {result.target}."))
-        sentence = compared(result.comparison, result.target, result.against_target or "the second set", unit)
+        sentence = _more(result.comparison, result.against_target or "the second set")
     else:
         tone = _TONES[verdict]
     return (tone, sentence), lead, facts(set_facts(result)), set_sections(result, ranked, tally)

@@ -32,10 +32,10 @@ LEGEND = (
     "to them. p: probability of so much in a picture without the period. Energy: the pattern's share of all fine "
     "detail. -: not testable at this size or without colours."
 )
-_LARGEST = 2048  # pixels per side that pictures are drawn from: the middle
-_PART, _WHOLE, _MOST_CELLS = 224, 300, 4
-_LOUD = 20.0  # grey levels: what the fine detail's root mean square is amplified to
-_MOST_GAIN = 64.0
+_LARGEST = 1536  # pixels per side that pictures are drawn from: the middle
+_PART, _WHOLE, _MOST_CELLS, _MOST_MARKED = 224, 300, 4, 8
+_LOUD, _MOST_GAIN = 70.0, 100.0  # grey levels that a pattern alone is amplified to, at most so many times
+_REACH, _MOST_LINES = 16, 4  # pixels: a pattern's mean around each; lines that it is drawn from, the strongest
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,6 @@ class Look:
         return residual, weight
 
     @cached_property
-    def detail(self) -> NDArray[np.float64]:
-        """The fine detail in grey levels."""
-        residual, weight = self.planes
-        return np.asarray(residual / np.maximum(weight, 1e-6), np.float64)
-
-    @cached_property
     def amplitude(self) -> NDArray[np.float64]:
         """Of the strongest period, around every pixel, in grey levels."""
         trace = self.measurement.periods[self.period].mean
@@ -90,6 +84,30 @@ class Look:
         row, column = np.unravel_index(int(self.amplitude.argmax()), self.amplitude.shape)
         return (float(column) + 0.5) / self.amplitude.shape[1], (float(row) + 0.5) / self.amplitude.shape[0]
 
+    def pattern(self, left: int, top: int, width: int, height: int) -> NDArray[np.float64]:
+        """A part of the strongest period alone, in grey levels: its strongest lines as they are around each pixel."""
+        from scipy.ndimage import gaussian_filter
+
+        period, trace = self.period, self.measurement.periods[self.period].mean
+        room = 4 * _REACH
+        rows = slice(max(0, top - room), top + height + room)
+        columns = slice(max(0, left - room), left + width + room)
+        residual, weight = (part[rows, columns] for part in self.planes)
+        index = new_lines(period)
+        if trace is not None and trace.lines is not None:
+            index = trace.lines.index[np.argsort(trace.lines.log10_p, kind="stable")][:_MOST_LINES]
+        y, x = np.arange(rows.start, rows.start + len(residual)), np.arange(residual.shape[1]) + columns.start
+        total = np.zeros(residual.shape)
+        for down, across in index:
+            wave = np.exp(-2j * np.pi * (down * y[:, None] + across * x) / period)
+            gain = 1 - np.prod(np.cos(np.pi * np.array([down, across]) / period) ** 2)
+            shifted = residual * wave
+            local = gaussian_filter(shifted.real, _REACH) + 1j * gaussian_filter(shifted.imag, _REACH)
+            own = 2 * down % period == 0 and 2 * across % period == 0  # its own conjugate
+            total += (1.0 if own else 2.0) / gain * (local * wave.conj()).real
+        total /= np.maximum(gaussian_filter(weight.astype(np.float64), _REACH), 1e-9)
+        return np.asarray(total[top - rows.start :, left - columns.start :][:height, :width])
+
     def cell(self, period: int, side: float = 200) -> Markup:
         """The mean pattern of a period, as found in the picture."""
         pattern = fold(*self.planes, period)
@@ -99,17 +117,27 @@ class Look:
         label = f"Mean pattern of period {period} px, between {pattern.min():+.2g} and {pattern.max():+.2g} grey levels"
         return cell(pattern, label, copies=2 if period <= 8 else 1, side=side, words=words)
 
+    def _clearest(self, period: int) -> tuple[NDArray[np.int64], str]:
+        """The lines of a period; of many those with the most evidence, and what they are called."""
+        most = strongest(self.measurement.periods[period])
+        if most is None or most[1].lines is None or len(most[1].lines.index) <= _MOST_MARKED:
+            return new_lines(period), f"lines of period {period} px"
+        lines = most[1].lines
+        order = np.argsort(lines.log10_p, kind="stable")[:_MOST_MARKED]
+        return lines.index[order], f"the {_MOST_MARKED} clearest lines of period {period} px"
+
     def spectrum(self) -> Markup:
         """The spectrum of the fine detail with the lines of the periods found marked."""
         from scipy.ndimage import maximum_filter
 
-        power = maximum_filter(spectrum(self.planes[0]), 3, mode="wrap")  # a line of one bin could not be seen
+        power = maximum_filter(spectrum(self.planes[0]), 5, mode="wrap")  # a line of one bin could not be seen
         high = min(max(float(power.max()), 12.0), 40.0)
         found = self.measurement.found
         marks = [
-            Mark(x, y, f"lines of period {period} px", min(rank, 4))
+            Mark(x, y, words, min(rank, 4))
             for rank, period in enumerate(found)
-            for x, y in _places(period)
+            for index, words in [self._clearest(period)]
+            for x, y in _places(period, index)
         ]
         label = "Power of the fine detail by frequency" + (f", lines of {len(found)} periods marked" if found else "")
         return tag(
@@ -124,9 +152,8 @@ def grey_bytes(levels: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     return np.asarray(np.rint(np.clip(levels, 0, 255)), np.uint8)
 
 
-def _places(period: int) -> list[tuple[float, float]]:
+def _places(period: int, index: NDArray[np.int64]) -> list[tuple[float, float]]:
     """Frequencies across and down of a period's lines, from -1/2 to 1/2; those at one half on both borders."""
-    index = new_lines(period)
     places = set()
     for down, across in np.concatenate([index, -index]).tolist():
         sides = [((f / period + 0.5) % 1 - 0.5) for f in (across, down)]
@@ -155,16 +182,16 @@ def picture_sections(look: Look) -> list[Section]:
 
 def _close(look: Look) -> Section:
     part, left, top = cropped(look.pixels, _PART, look.middle)
-    detail, _, _ = cropped(look.detail, _PART, look.middle)
-    gain = float(np.clip(_LOUD / max(float(detail.std()), 1e-9), 1, _MOST_GAIN))
     height, width = part.shape[:2]
+    pattern = look.pattern(left, top, width, height)
+    gain = float(np.clip(_LOUD / max(float(np.abs(pattern).max()), 1e-9), 1, _MOST_GAIN))
     whole = part.shape[:2] == (look.measurement.height, look.measurement.width)
     place = (
         (look.middle[0] * look.pixels.shape[1] - left) / width,
         (look.middle[1] * look.pixels.shape[0] - top) / height,
     )
     words = "The picture, pixel for pixel" if whole else f"{width}x{height} pixels where the pattern is strongest"
-    amplified = f"The same, fine detail only, amplified {gain:.2g} times"
+    amplified = f"There: period {look.period} px alone, amplified {gain:.2g} times"
     return Section(
         "picture",
         "Look at it",
@@ -172,7 +199,7 @@ def _close(look: Look) -> Section:
             magnified(
                 [
                     Picture(part, words, words, place),
-                    Picture(grey_bytes(128 + gain * detail), amplified, amplified),
+                    Picture(grey_bytes(128 + gain * pattern), amplified, amplified),
                 ]
             ),
         ],
@@ -195,8 +222,8 @@ def _lines(look: Look) -> Section:
         "lines",
         "Which frequencies, which pattern",
         [tag("div", look.spectrum(), tag("div", cells, class_="cells"), class_="panels")],
-        "A pattern of period P has its power in lines at multiples of 1/P cycles per pixel. Beside them the mean of all "
-        "its copies in the picture, outlined once.",
+        "A pattern of period P has its power in lines at multiples of 1/P cycles per pixel. Beside them: the mean of "
+        "all its copies in the picture, outlined once.",
         "Spectrum",
     )
 
@@ -250,7 +277,7 @@ def picture_facts(measurement: Measurement) -> Iterator[tuple[str, Content, Cont
     yield "Probability", probability(trace.log10_p), words, tone
     mean = measurement.periods[period].mean
     if mean is not None and mean.lines is not None and len(mean.lines.index):
-        amplitude = float(mean.lines.amplitude.max())
-        yield "Amplitude", f"{amplitude:.2g} grey levels", "of 255, of its strongest line in the brightness", ""
+        amplitude = float(mean.lines.amplitude[mean.lines.log10_p.argmin()])
+        yield "Amplitude", f"{amplitude:.2g} grey levels", "of 255, of its clearest line in the brightness", ""
     share = percent(measurement.periods[period].energy_fraction)
     yield "Energy", share, "of the picture's fine detail is this pattern", ""

@@ -291,6 +291,6 @@ def histogram(counts: Sequence[int], low: float, step: float, label: str, unit: 
     names = []
     for n, value in enumerate(ticks(low, end, 4)):
         words = f"{value:g}" if n else f"{value:g} {unit}"
-        anchor = "start" if value == low else "middle"
+        anchor = "start" if value == low else "end" if value == end else "middle"
         names.append(_text(left + (value - low) / step * wide, high + 23, words, anchor))
     return _svg(width, high + 30, label, bars, axis, names)
