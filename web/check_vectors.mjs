@@ -43,11 +43,7 @@ function layerOf(given) {
 
 function stack(axes, slope, layers) {
   let field = theory.colour(axes);
-  layers.forEach((layer, index) => {
-    const before = layers[index - 1];
-    if (before && slope !== null && theory.isRandom(before)) field = theory.leaky(field, slope);
-    field = theory.apply(layer, field);
-  });
+  for (const index of layers.keys()) field = theory.advance(layers, index, field, slope);
   return theory.statistics(field);
 }
 
@@ -91,8 +87,9 @@ const answers = {
   stack: (v) => {
     const layers = v.layers.map(layerOf);
     const direct = stack(v.axes, v.slope, layers);
-    // without activations two axes are one axis times itself
-    return v.axes === 2 && v.slope === null ? [direct, theory.squared(stack(1, null, layers))] : [direct];
+    // without activations and sums two axes are one axis times itself
+    const product = v.axes === 2 && v.slope === null && layers.every((layer) => layer.kind !== "residual");
+    return product ? [direct, theory.squared(stack(1, null, layers))] : [direct];
   },
   gradient: (v) => [theory.inputGradient(v.layers)],
 };

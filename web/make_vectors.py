@@ -218,17 +218,50 @@ def _layer(draw: Draw, axes: int, moments: Moments) -> tuple[Case, Moments]:
     return {"kind": kind, "mode": mode, "scale": s}, made
 
 
+def _bent(moments: Moments, slope: float | None) -> Moments:
+    return moments if slope is None else moments.pointwise(lambda x: np.where(x > 0, x, slope * x))
+
+
+def _residual(draw: Draw, axes: int, moments: Moments, slope: float | None) -> tuple[Case, Moments]:
+    """The mean of branches; each adds convolutions, an activation before every one."""
+    branches = [
+        [
+            {"kernel": draw.whole(1, 4), "dilations": [draw.whole(1, 3) for _ in range(draw.whole(1, 2))]}
+            for _ in range(draw.whole(1, 2))
+        ]
+        for _ in range(draw.whole(1, 2))
+    ]
+    one, sums = (1,) * axes, []
+    for units in branches:
+        total = moments
+        for unit in units:
+            k, inside = unit["kernel"], total
+            for d in unit["dilations"]:
+                inside = _bent(inside, slope).conv(1, (k,) * axes, one, (d,) * axes, (d * (k - 1) // 2,) * axes)
+            total = total.add(inside)
+        sums.append(total)
+    mean = sums[0]
+    for other in sums[1:]:
+        mean = mean.add(other)
+    return {"kind": "residual", "branches": branches}, mean.affine(1 / len(sums), 0.0)
+
+
+def _random(layer: Case) -> bool:
+    return layer["kind"] in ("transposed", "subpixel", "residual") or layer.get("equal") is False
+
+
 def _stack(draw: Draw) -> Case:
     axes = draw.whole(1, 2)
     slope = draw.choice((None, 0.0, 0.2))
     moments = Moments.colour(1, axes).dense(1)
     layers: list[Case] = []
     for index in range(draw.whole(1, 3)):
-        random = index and (layers[-1]["kind"] in ("transposed", "subpixel") or layers[-1].get("equal") is False)
-        if random and slope is not None:
-            a = slope
-            moments = moments.pointwise(lambda x, a=a: np.where(x > 0, x, a * x))  # type: ignore[misc]
-        layer, moments = _layer(draw, axes, moments)
+        behind = index > 0 and _random(layers[-1])
+        # inside a residual block the activation is exact for a Gaussian: behind weights, or where nothing is bent
+        if (behind or slope is None) and draw.whole(0, 3) == 0:
+            layer, moments = _residual(draw, axes, moments, slope)
+        else:
+            layer, moments = _layer(draw, axes, _bent(moments, slope) if behind else moments)
         layers.append(layer)
     found = statistics(moments)
     return {

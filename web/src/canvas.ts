@@ -28,6 +28,50 @@ export function fillOf(share: number): { fill: string; ink: string } {
   return { fill: `rgb(${r} ${g} ${b})`, ink: light > 0.55 ? "#14181d" : "#ffffff" };
 }
 
+export interface Spot {
+  y: number;
+  x: number;
+  /** Keeps the place within a square of `side` cells. */
+  keep(side: number): void;
+}
+
+/** A cell of a drawing that follows the pointer and the arrow keys; `cellAt` finds it from CSS pixels. */
+export function pointed(
+  canvas: HTMLCanvasElement,
+  [y, x]: readonly [number, number],
+  cellAt: (x: number, y: number) => readonly [y: number, x: number] | null,
+  moved: () => void,
+): Spot {
+  const spot: Spot = {
+    y,
+    x,
+    keep(side) {
+      spot.y = Math.max(0, Math.min(side - 1, spot.y));
+      spot.x = Math.max(0, Math.min(side - 1, spot.x));
+    },
+  };
+  const go = (down: number, across: number): void => {
+    if (spot.y === down && spot.x === across) return;
+    [spot.y, spot.x] = [down, across];
+    moved();
+  };
+  const point = (event: PointerEvent): void => {
+    const box = canvas.getBoundingClientRect();
+    const found = cellAt(event.clientX - box.left, event.clientY - box.top);
+    if (found) go(...found);
+  };
+  canvas.addEventListener("pointermove", point);
+  canvas.addEventListener("pointerdown", point);
+  canvas.addEventListener("keydown", (event) => {
+    const down = { ArrowUp: -1, ArrowDown: 1 }[event.key] ?? 0;
+    const across = { ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? 0;
+    if (!down && !across) return;
+    event.preventDefault();
+    go(spot.y + down, spot.x + across);
+  });
+  return spot;
+}
+
 /** Text of the page in a canvas. */
 export const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 

@@ -180,8 +180,29 @@ export function framed(draw: () => void): () => void {
   };
 }
 
-/** Calls back whenever light turns to dark or the width changes. */
-export function onLook(element: Element, changed: () => void): void {
+const BUDGET = 6; // ms of a frame, which leaves the browser its share of 16
+
+/** Does pieces of work over the next frames, at least one in each; new work replaces what is left of the last. */
+export function inFrames(): (pieces: readonly (() => void)[]) => void {
+  let waiting = 0;
+  return (pieces) => {
+    cancelAnimationFrame(waiting);
+    let place = 0;
+    const go = (): void => {
+      const until = performance.now() + BUDGET;
+      do pieces[place++]?.();
+      while (place < pieces.length && performance.now() < until);
+      if (place < pieces.length) waiting = requestAnimationFrame(go);
+    };
+    waiting = requestAnimationFrame(go);
+  };
+}
+
+/**
+ * Calls back whenever light turns to dark or the width changes; returns the width in CSS pixels, 0 before it is known. Asking
+ * the element itself in the middle of a redraw would cost a layout of the page.
+ */
+export function onLook(element: Element, changed: () => void): () => number {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changed);
   let width = 0;
   new ResizeObserver(([entry]) => {
@@ -191,4 +212,5 @@ export function onLook(element: Element, changed: () => void): void {
       changed();
     }
   }).observe(element);
+  return () => width;
 }

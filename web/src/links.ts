@@ -9,7 +9,21 @@ interface Linked {
 }
 
 const panels = new Map<string, Linked>();
+const SETTLED = 150; // ms without a change, after which the address is written: browsers refuse it many times a second
 let restoring = false;
+let waiting = 0;
+
+/** The address of the state, once changes settle. */
+function address(hash: string): void {
+  clearTimeout(waiting);
+  waiting = window.setTimeout(() => {
+    try {
+      history.replaceState(null, "", hash);
+    } catch {
+      // some browsers refuse this for files; the link below the panel still holds the state
+    }
+  }, SETTLED);
+}
 
 /** Registers a panel; returns what to call after every change of its state. */
 export function linked(
@@ -26,12 +40,7 @@ export function linked(
     const first = last === "";
     last = hash;
     anchor.href = hash;
-    if (first || restoring) return;
-    try {
-      history.replaceState(null, "", hash);
-    } catch {
-      // some browsers refuse this for files, or too often; the link below the panel still holds the state
-    }
+    if (!first && !restoring) address(hash);
   };
   return { element: h("p", { class: "permalink" }, anchor), changed };
 }
@@ -68,6 +77,7 @@ export function follow(): void {
   const panel = panels.get(id ?? "");
   if (!panel) return;
   if (text) {
+    clearTimeout(waiting);
     restoring = true;
     panel.restore(new URLSearchParams(text));
     restoring = false;

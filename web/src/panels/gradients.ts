@@ -1,29 +1,34 @@
 /** Panel 6: what a strided stack hands back: counts, squared gradient by phase, dead positions, taps of a blur. */
-import { fillOf, FONT, paletteOf, sheet } from "../canvas";
+import { fillOf, FONT, paletteOf, pointed, sheet } from "../canvas";
 import { button, facts, framed, h, onLook, percent, refill, show } from "../dom";
+import { layerList, type Block as AnyBlock, type Catalogue, type KindInfo, type Parameter } from "../layer_list";
 import { linked } from "../links";
 import { inputGradient, outer, phaseSums, ratio, readMap, type Strided } from "../theory";
 
 type Kind = "conv" | "max" | "average" | "blur2" | "blur3" | "blur4" | "even4" | "blur5";
 
-interface Block {
-  kind: Kind;
-  kernel: number;
-  stride: number;
-  padding: number;
-}
+type Block = AnyBlock<Kind>;
 
-const KINDS: Record<Kind, { code: string; label: string; taps?: readonly number[] }> = {
-  conv: { code: "c", label: "convolution" },
-  max: { code: "m", label: "max pooling" },
-  average: { code: "a", label: "average pooling" },
-  blur2: { code: "p", label: "blur [1, 1]", taps: [1, 1] },
-  blur3: { code: "q", label: "blur [1, 2, 1]", taps: [1, 2, 1] },
-  blur4: { code: "r", label: "blur [1, 3, 3, 1]", taps: [1, 3, 3, 1] },
-  even4: { code: "e", label: "blur [1, 2, 2, 1]", taps: [1, 2, 2, 1] },
-  blur5: { code: "s", label: "blur [1, 4, 6, 4, 1]", taps: [1, 4, 6, 4, 1] },
+const WINDOW: readonly Parameter[] = ["kernel", "stride", "padding"];
+const BLUR: readonly Parameter[] = ["stride", "padding"];
+
+const KINDS: Record<Kind, KindInfo & { taps?: readonly number[] }> = {
+  conv: { code: "c", label: "convolution", parameters: WINDOW },
+  max: { code: "m", label: "max pooling", parameters: WINDOW },
+  average: { code: "a", label: "average pooling", parameters: WINDOW },
+  blur2: { code: "p", label: "blur [1, 1]", parameters: BLUR, taps: [1, 1] },
+  blur3: { code: "q", label: "blur [1, 2, 1]", parameters: BLUR, taps: [1, 2, 1] },
+  blur4: { code: "r", label: "blur [1, 3, 3, 1]", parameters: BLUR, taps: [1, 3, 3, 1] },
+  even4: { code: "e", label: "blur [1, 2, 2, 1]", parameters: BLUR, taps: [1, 2, 2, 1] },
+  blur5: { code: "s", label: "blur [1, 4, 6, 4, 1]", parameters: BLUR, taps: [1, 4, 6, 4, 1] },
 };
-const LIMITS = { kernel: 11, stride: 4, padding: 5, layers: 6, cell: 64 } as const;
+const CATALOGUE: Catalogue<Kind> = {
+  kinds: KINDS,
+  ranges: { kernel: [1, 11], stride: [1, 4], padding: [0, 5], count: [1, 1] },
+  most: 6,
+  added: { kind: "conv", kernel: 3, stride: 2, padding: 1, count: 1 },
+};
+const LARGEST = 64; // inputs per output, per axis, of which a map is drawn
 
 const PRESETS: readonly (readonly [string, string, string])[] = [
   ["3 × 3, stride 2", "c3.2.1", "The usual strided convolution: 4 : 2 : 2 : 1."],
@@ -44,8 +49,11 @@ const PRESETS: readonly (readonly [string, string, string])[] = [
 
 export function gradients(body: Element): void {
   const redraw = framed(draw);
-  const list = h("ol", { class: "layers" });
   const remark = h("p", { class: "note" });
+  const layers = layerList(CATALOGUE, () => {
+    remark.textContent = "";
+    redraw();
+  });
   const canvas = h("canvas", {
     tabindex: 0,
     role: "application",
@@ -57,9 +65,8 @@ export function gradients(body: Element): void {
   const result = h("div");
   const extra = h("div", { class: "stack" });
   const link = linked("gradients", restore);
-  let blocks = decode(PRESETS[0]![1]);
-  let spot: [number, number] = [0, 0];
   let unit = 30;
+  const spot = pointed(canvas, [0, 0], (x, y) => [Math.floor(y / unit), Math.floor(x / unit)], redraw);
 
   refill(
     body,
@@ -72,8 +79,8 @@ export function gradients(body: Element): void {
         "div",
         { class: "stack" },
         h("h3", {}, "Layers, from the input to the loss"),
-        list,
-        h("div", { class: "row" }, button("Add a layer", add)),
+        layers.element,
+        h("div", { class: "row" }, layers.add),
       ),
       h(
         "div",
@@ -91,113 +98,31 @@ export function gradients(body: Element): void {
     ),
     link.element,
   );
-  canvas.addEventListener("pointermove", point);
-  canvas.addEventListener("pointerdown", point);
-  canvas.addEventListener("keydown", (event) => {
-    const move = (
-      { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] } as Record<
-        string,
-        [number, number]
-      >
-    )[event.key];
-    if (!move) return;
-    event.preventDefault();
-    spot = [spot[0] + move[0], spot[1] + move[1]];
-    draw();
-  });
-  onLook(frame, redraw);
+  const across = onLook(frame, redraw);
   use(PRESETS[0]![1], PRESETS[0]![2]);
 
-  function point(event: PointerEvent): void {
-    const box = canvas.getBoundingClientRect();
-    spot = [Math.floor((event.clientY - box.top) / unit), Math.floor((event.clientX - box.left) / unit)];
-    redraw();
-  }
-
   function use(code: string, words: string): void {
-    blocks = decode(code);
+    layers.load(code);
     remark.textContent = words;
-    edit();
+    draw();
   }
 
   function restore(query: URLSearchParams): void {
-    const given = decode(query.get("l") ?? "");
-    if (given.length) blocks = given;
+    layers.load(query.get("l") ?? "");
     remark.textContent = "";
-    edit();
-  }
-
-  function add(): void {
-    if (blocks.length < LIMITS.layers) blocks.push({ kind: "conv", kernel: 3, stride: 2, padding: 1 });
-    remark.textContent = "";
-    edit();
-  }
-
-  function edit(): void {
-    refill(list, ...blocks.map(row));
     draw();
   }
 
-  function row(block: Block, index: number): HTMLElement {
-    const kinds = h(
-      "select",
-      { "aria-label": `kind of layer ${index + 1}` },
-      ...(Object.keys(KINDS) as Kind[]).map((kind) =>
-        h("option", { value: kind, selected: kind === block.kind }, KINDS[kind].label),
-      ),
-    );
-    kinds.addEventListener("change", () => {
-      block.kind = kinds.value as Kind;
-      remark.textContent = "";
-      edit();
-      (list.children[index]?.querySelector("select") as HTMLElement | null)?.focus();
-    });
-    const field = (name: "kernel" | "stride" | "padding", sym: string, low: number): HTMLElement => {
-      const input = h("input", {
-        type: "number",
-        min: low,
-        max: LIMITS[name],
-        value: block[name],
-        "aria-label": `${name} of layer ${index + 1}`,
-      });
-      input.addEventListener("input", () => {
-        const value = Math.round(Number(input.value));
-        if (input.value === "" || !(value >= low && value <= LIMITS[name])) return;
-        block[name] = value;
-        remark.textContent = "";
-        redraw();
-      });
-      return h("label", {}, h("var", { class: name }, sym), input);
-    };
-    return h(
-      "li",
-      { class: "layer" },
-      h("b", {}, `${index + 1}`),
-      kinds,
-      KINDS[block.kind].taps ? null : field("kernel", "k", 1),
-      field("stride", "s", 1),
-      field("padding", "p", 0),
-      h(
-        "span",
-        { class: "end" },
-        button("×", () => (blocks.splice(index, 1), edit()), {
-          "aria-label": `Remove layer ${index + 1}`,
-          disabled: blocks.length === 1,
-        }),
-      ),
-    );
-  }
-
   function draw(): void {
-    link.changed({ l: blocks.map((b) => `${KINDS[b.kind].code}${b.kernel}.${b.stride}.${b.padding}`).join("~") });
-    const shrink = blocks.reduce((total, block) => total * block.stride, 1);
-    if (shrink > LIMITS.cell) {
+    link.changed({ l: layers.text });
+    const shrink = layers.blocks.reduce((total, block) => total * block.stride, 1);
+    if (shrink > LARGEST) {
       refill(
         result,
         h(
           "p",
           { class: "alarm", role: "status" },
-          `This stack shrinks ${shrink} times; the map here goes up to ${LIMITS.cell}. evenly check goes further.`,
+          `This stack shrinks ${shrink} times; the map here goes up to ${LARGEST}. evenly check goes further.`,
         ),
       );
       sheet(canvas, 1, 1);
@@ -205,7 +130,7 @@ export function gradients(body: Element): void {
       refill(extra);
       return;
     }
-    const found = inputGradient(blocks.map(stridedOf));
+    const found = inputGradient(layers.blocks.map(stridedOf));
     map(found.squares);
     const plane = found.unevenness ** 2;
     const dead = 1 - (1 - found.dead) ** 2;
@@ -245,9 +170,9 @@ export function gradients(body: Element): void {
     const table = outer(squares, squares);
     const cell = squares.length;
     const shown = cell <= 16 ? Math.max(2 * cell, 6) : cell;
-    const room = Math.min(480, (frame.clientWidth || 480) - 2);
+    const room = Math.min(480, (across() || 480) - 2);
     unit = Math.max(4, Math.min(44, room / shown));
-    spot = [Math.max(0, Math.min(shown - 1, spot[0])), Math.max(0, Math.min(shown - 1, spot[1]))];
+    spot.keep(shown);
     const context = sheet(canvas, unit * shown + 1, unit * shown + 1);
     const colour = paletteOf(canvas);
     const top = Math.max(...table.flat());
@@ -267,8 +192,8 @@ export function gradients(body: Element): void {
     }
     context.strokeStyle = colour("other");
     context.lineWidth = 2;
-    context.strokeRect(unit * spot[1] + 0.5, unit * spot[0] + 0.5, unit - 1, unit - 1);
-    const [y, x] = [spot[0] % cell, spot[1] % cell];
+    context.strokeRect(unit * spot.x + 0.5, unit * spot.y + 0.5, unit - 1, unit - 1);
+    const [y, x] = [spot.y % cell, spot.x % cell];
     canvas.setAttribute(
       "aria-label",
       `Squared gradient by phase, period ${cell}; phase ${y}, ${x}: ${show(table[y]![x]!)} times the mean`,
@@ -285,7 +210,7 @@ export function gradients(body: Element): void {
 
   /** What single layers say by themselves: readers of a convolution or window, sums of a blur's taps. */
   function details(): void {
-    const parts = blocks.map((block, index) => {
+    const parts = layers.blocks.map((block, index) => {
       const taps = KINDS[block.kind].taps;
       const name = `Layer ${index + 1}, ${KINDS[block.kind].label}${taps ? "" : ` k${block.kernel}`} s${block.stride}`;
       if (taps) {
@@ -326,21 +251,4 @@ function stridedOf(block: Block): Strided {
   }
   if (block.kind === "conv") return { kind: "conv", kernel, stride, padding, dilation: 1 };
   return { kind: block.kind === "max" ? "max" : "average", kernel, stride, padding };
-}
-
-function decode(text: string): Block[] {
-  const blocks: Block[] = [];
-  const clamp = (value: string, low: number, high: number): number => Math.max(low, Math.min(high, Number(value)));
-  for (const part of text.slice(0, 200).split("~").slice(0, LIMITS.layers)) {
-    const match = /^([a-z])(\d{1,2})\.(\d)\.(\d)$/.exec(part);
-    const kind = match && (Object.keys(KINDS) as Kind[]).find((one) => KINDS[one].code === match[1]);
-    if (!match || !kind) continue;
-    blocks.push({
-      kind,
-      kernel: clamp(match[2]!, 1, LIMITS.kernel),
-      stride: clamp(match[3]!, 1, LIMITS.stride),
-      padding: clamp(match[4]!, 0, LIMITS.padding),
-    });
-  }
-  return blocks;
 }

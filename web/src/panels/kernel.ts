@@ -94,7 +94,7 @@ export function kernel(body: Element): void {
     ),
     link.element,
   );
-  onLook(figure, redraw);
+  const across = onLook(figure, redraw);
   draw();
 
   function use(values: Partial<Record<Name, number>>, taps: number[], kind: Input): void {
@@ -181,7 +181,7 @@ export function kernel(body: Element): void {
     const { kernel: k, stride, dilation, padding } = axis;
     const full = stride * (axis.size - 1) + dilation * (k - 1) + 1;
     const columns = Math.max(full, padding + y.length);
-    const room = (figure.clientWidth || 640) - 2;
+    const room = (across() || 640) - 2;
     const unit = Math.max(CELL.low, Math.min(CELL.high, room / columns));
     const most = Math.max(1, ...counts);
     const top = 20;

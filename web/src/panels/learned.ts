@@ -92,7 +92,8 @@ export function learned(body: Element): void {
     link.element,
   );
   bars.addEventListener("pointerdown", drag);
-  onLook(bars, redraw);
+  const across = onLook(bars, redraw);
+  const [sumsAcross, waveAcross] = [onLook(sums, redraw), onLook(wave, redraw)];
   use(PRESETS[0]![1], PRESETS[0]![2]);
 
   function use(stride: number, taps: readonly number[]): void {
@@ -140,10 +141,10 @@ export function learned(body: Element): void {
     }
     const gains = dcGains(weights, stride);
     taps(stride);
-    phaseBars(sums, gains);
+    phaseBars(sums, sumsAcross(), gains);
     tell(gains, k, stride);
     constants(gains);
-    spectrum(wave, weights, stride);
+    spectrum(wave, waveAcross(), weights, stride);
     const possible = canBalance(k, stride);
     projectButton.disabled = !possible;
     undoButton.disabled = before === null;
@@ -159,7 +160,7 @@ export function learned(body: Element): void {
   }
 
   function taps(stride: number): void {
-    const width = Math.max(240, Math.min(420, bars.clientWidth || 340));
+    const width = Math.max(240, Math.min(420, across() || 340));
     const height = 190;
     const unit = width / weights.length;
     const y = d3.scaleLinear([-LIMIT, LIMIT], [height - 20, 12]);

@@ -5,8 +5,8 @@ import { refill, s, show } from "../dom";
 import { response } from "../theory";
 
 /** Sums of the phases as bars, with their mean. */
-export function phaseBars(sums: Element, gains: readonly number[]): void {
-  const width = Math.max(200, Math.min(320, sums.clientWidth || 260));
+export function phaseBars(sums: Element, room: number, gains: readonly number[]): void {
+  const width = Math.max(200, Math.min(320, room || 260));
   const height = 190;
   const reach = Math.max(1, ...gains.map(Math.abs)) * 1.2;
   const y = d3.scaleLinear([Math.min(0, ...gains) < 0 ? -reach : 0, reach], [height - 20, 12]);
@@ -60,8 +60,8 @@ export function phaseBars(sums: Element, gains: readonly number[]): void {
 }
 
 /** Frequency response of a kernel, with the places where a balanced one is zero. */
-export function spectrum(wave: Element, weights: readonly number[], stride: number): void {
-  const width = Math.max(240, Math.min(420, wave.clientWidth || 340));
+export function spectrum(wave: Element, room: number, weights: readonly number[], stride: number): void {
+  const width = Math.max(240, Math.min(420, room || 340));
   const height = 150;
   const points = d3.range(0, 0.5001, 0.005).map((f) => [f, response(weights, f)] as const);
   const x = d3.scaleLinear([0, 0.5], [8, width - 10]);

@@ -1,5 +1,5 @@
 /** Panel 2: counts along two axes, painted step by step, and what evenness costs. */
-import { fillOf, FONT, paletteOf, sheet } from "../canvas";
+import { fillOf, FONT, paletteOf, pointed, sheet } from "../canvas";
 import { button, facts, framed, h, onLook, refill, show, slider, symbol } from "../dom";
 import { linked, whole } from "../links";
 import { degreesOfFreedom, outputSize, overlapMap, ratio, overlapCounts, unevenness, type Axis } from "../theory";
@@ -45,9 +45,10 @@ export function planes(body: Element): void {
   const freedom = h("div", { class: "scroll" });
   const link = linked("planes", restore);
   let axis: Axis = axisOf(0);
-  let spot: [number, number] = [6, 6];
   let timer = 0;
   let unit = 20;
+  const place = (at: number): number => Math.floor((at - MARGIN) / unit);
+  const spot = pointed(canvas, [6, 6], (x, y) => (x < MARGIN || y < MARGIN ? null : [place(y), place(x)]), redraw);
 
   refill(
     body,
@@ -87,22 +88,7 @@ export function planes(body: Element): void {
     ),
     link.element,
   );
-  canvas.addEventListener("pointermove", point);
-  canvas.addEventListener("pointerdown", point);
-  canvas.addEventListener("keydown", (event) => {
-    const moves: Record<string, [number, number]> = {
-      ArrowLeft: [0, -1],
-      ArrowRight: [0, 1],
-      ArrowUp: [-1, 0],
-      ArrowDown: [1, 0],
-    };
-    const move = moves[event.key];
-    if (!move) return;
-    event.preventDefault();
-    spot = [spot[0] + move[0], spot[1] + move[1]];
-    draw();
-  });
-  onLook(frame, redraw);
+  const across = onLook(frame, redraw);
   settle();
   draw();
 
@@ -157,15 +143,6 @@ export function planes(body: Element): void {
     draw();
   }
 
-  function point(event: PointerEvent): void {
-    const box = canvas.getBoundingClientRect();
-    const x = Math.floor((event.clientX - box.left - MARGIN) / unit);
-    const y = Math.floor((event.clientY - box.top - MARGIN) / unit);
-    if (x < 0 || y < 0 || (x === spot[1] && y === spot[0])) return;
-    spot = [y, x];
-    redraw();
-  }
-
   /** Where the stamp of one input lands on an axis. */
   function landed(i: number, length: number): number[] {
     return Array.from({ length: axis.kernel }, (_, t) => axis.stride * i + axis.dilation * t - axis.padding).filter(
@@ -188,8 +165,8 @@ export function planes(body: Element): void {
     const length = line.length;
     const { counts, last } = countsNow(length);
     const most = Math.max(1, ...line) ** 2;
-    spot = [Math.max(0, Math.min(length - 1, spot[0])), Math.max(0, Math.min(length - 1, spot[1]))];
-    const room = Math.min(600, (frame.clientWidth || 600) - 2);
+    spot.keep(length);
+    const room = Math.min(600, (across() || 600) - 2);
     unit = Math.max(9, Math.min(38, (room - MARGIN) / length));
     const side = MARGIN + unit * length + 1;
     const context = sheet(canvas, side, side);
@@ -221,9 +198,9 @@ export function planes(body: Element): void {
         for (const x of last[1]) context.strokeRect(MARGIN + unit * x + 1, MARGIN + unit * y + 1, unit - 2, unit - 2);
     }
     context.strokeStyle = colour("other");
-    context.strokeRect(MARGIN + unit * spot[1] + 0.5, MARGIN + unit * spot[0] + 0.5, unit - 1, unit - 1);
-    context.strokeRect(MARGIN + unit * spot[1] + 0.5, 4.5, unit - 1, MARGIN - 11);
-    context.strokeRect(4.5, MARGIN + unit * spot[0] + 0.5, MARGIN - 11, unit - 1);
+    context.strokeRect(MARGIN + unit * spot.x + 0.5, MARGIN + unit * spot.y + 0.5, unit - 1, unit - 1);
+    context.strokeRect(MARGIN + unit * spot.x + 0.5, 4.5, unit - 1, MARGIN - 11);
+    context.strokeRect(4.5, MARGIN + unit * spot.y + 0.5, MARGIN - 11, unit - 1);
     tell(line, counts, length);
     link.changed({
       k: axis.kernel,
@@ -236,7 +213,7 @@ export function planes(body: Element): void {
   }
 
   function tell(line: number[], counts: Int32Array, length: number): void {
-    const [y, x] = spot;
+    const { y, x } = spot;
     const now = counts[y * length + x]!;
     const whole = line[y]! * line[x]!;
     canvas.setAttribute("aria-label", `Counts of ${length} by ${length} outputs; row ${y}, column ${x}: ${now}`);

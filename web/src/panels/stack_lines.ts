@@ -69,36 +69,39 @@ export function stems(spectrum: Element, room: number, { blocks, unit }: Stack, 
   const y = d3.scaleLinear([-50, 0], [floor, 12]).clamp(true);
   const level = (power: number): number => y(power > 0 ? 10 * Math.log10(power) : -50);
   const layers = blocks.map(layerOf);
-  const marks: SVGElement[] = [];
+  const colours = new Map<number, string>();
+  const colourOf = (period: number): string => {
+    const colour = colours.get(period) ?? (period === 1 ? "var(--soft)" : layerColour(bornAt(layers, period)));
+    colours.set(period, colour);
+    return colour;
+  };
+  const stemsOf = new Map<string, string>();
+  const dotsOf = new Map<string, string>();
+  const circles: SVGElement[] = [];
   for (let f = 0; f <= end.cell / 2; f++) {
     const period = linePeriod(f, end.cell);
-    const stroke = f === 0 ? "var(--soft)" : layerColour(bornAt(layers, period));
+    const stroke = colourOf(period);
     const place = x(f / end.cell);
     if (then && then[f]! > 1e-9)
-      marks.push(s("circle", { cx: place, cy: level(then[f]!), r: 4.5, fill: "none", stroke, "stroke-width": 1.5 }));
+      circles.push(s("circle", { cx: place, cy: level(then[f]!), r: 4.5, fill: "none", stroke, "stroke-width": 1.5 }));
     if (now[f]! < 1e-9) continue;
-    marks.push(
-      s("line", {
-        x1: place,
-        x2: place,
-        y1: floor,
-        y2: level(now[f]!),
-        stroke,
-        "stroke-width": Math.max(1.5, Math.min(5, 130 / end.cell)),
-      }),
-      s(
-        "circle",
-        { cx: place, cy: level(now[f]!), r: end.cell > 64 ? 2 : 4, fill: stroke },
-        s(
-          "title",
-          {},
-          f === 0
-            ? `the constant: ${percent(now[0]!)}`
-            : `period ${period} ${unit}: ${show(10 * Math.log10(now[f]!))} dB`,
-        ),
-      ),
-    );
+    const high = level(now[f]!).toFixed(2);
+    stemsOf.set(stroke, `${stemsOf.get(stroke) ?? ""}M${place.toFixed(2)} ${floor}V${high}`);
+    if (end.cell > 64) {
+      dotsOf.set(stroke, `${dotsOf.get(stroke) ?? ""}M${place.toFixed(2)} ${high}h0`);
+      continue;
+    }
+    const words =
+      f === 0 ? `the constant: ${percent(now[0]!)}` : `period ${period} ${unit}: ${show(10 * Math.log10(now[f]!))} dB`;
+    circles.push(s("circle", { cx: place, cy: level(now[f]!), r: 4, fill: stroke }, s("title", {}, words)));
   }
+  // one path for all stems of a colour: hundreds of elements would take the browser longer than all the numbers
+  const wide = Math.max(1.5, Math.min(5, 130 / end.cell));
+  const marks = [
+    ...[...stemsOf].map(([stroke, d]) => s("path", { d, stroke, "stroke-width": wide })),
+    ...[...dotsOf].map(([stroke, d]) => s("path", { d, stroke, "stroke-width": 4, "stroke-linecap": "round" })),
+    ...circles,
+  ];
   const text = (px: number, py: number, words: string, anchor = "middle"): SVGTextElement =>
     s("text", { x: px, y: py, "text-anchor": anchor, "font-size": 11, class: "soft" }, words);
   refill(

@@ -1,94 +1,104 @@
 /**
  * What an untrained network does to a constant, in closed form: independent zero-mean weights, zero biases, wide layers.
  *
- * `second[n, m] = E[x[n] x[m]]` between the positions of one period cell. Every layer acts on one axis after the other, so
- * a layer is a list of steps per axis: entry (i, j) is added to entry (n, m) with a weight.
+ * A field repeats with its `cell`, and its second moments with a `step` that divides the cell: 1 as long as strides divide
+ * kernels, for then every position is like every other. So one axis is held as E[x[n] x[n + l]] at entry n cell + l, for n
+ * below the step and the lag l below the cell: a step-th of all pairs. Every layer is a sparse linear map of these entries,
+ * and acts on one axis after the other: in the plane the entries are a matrix, axis 0 down, axis 1 across.
  */
-import { linePeriod } from "./support";
-import { mod, ratio } from "./overlap";
+import { mod } from "./overlap";
 import type { Taps } from "./resize";
 
 export interface Field {
   axes: 1 | 2;
   cell: number;
+  step: number;
   second: Float64Array;
 }
 
-/** A layer of a stack; `equal` convolutions have all weights alike, the others independent random ones. */
+/** Convolutions in series inside a residual block, an activation before each, added to what goes in. */
+export interface Unit {
+  kernel: number;
+  dilations: readonly number[];
+}
+
+/**
+ * A layer of a stack; `equal` convolutions have all weights alike, the others independent random ones. A residual layer is
+ * the mean of its branches, each of which adds its units one after the other.
+ */
 export type Layer =
   | { kind: "transposed"; kernel: number; stride: number; padding: number; dilation: number }
   | { kind: "subpixel"; kernel: number; stride: number }
   | { kind: "resize"; taps: readonly Taps[] }
-  | { kind: "conv"; kernel: number; padding: number; dilation: number; equal: boolean };
+  | { kind: "conv"; kernel: number; padding: number; dilation: number; equal: boolean }
+  | { kind: "residual"; branches: readonly (readonly Unit[])[] };
 
 /** Whether a layer has independent random weights of its own. */
 export const isRandom = (layer: Layer): boolean => layer.kind !== "resize" && !(layer.kind === "conv" && layer.equal);
 
-/** One step of a layer along one axis: entry (i, j) is added to entry (n, m), times a weight. */
-type Visit = (i: number, j: number, n: number, m: number, weight: number) => void;
+/** One term of a layer along one axis: entry (i, q) is added to entry (n, l), times a weight. */
+type Visit = (i: number, q: number, n: number, l: number, weight: number) => void;
 
 /** A constant of random colour. */
-export const colour = (axes: 1 | 2): Field => ({ axes, cell: 1, second: new Float64Array([1]) });
+export const colour = (axes: 1 | 2): Field => ({ axes, cell: 1, step: 1, second: new Float64Array([1]) });
 
 /** How much a layer enlarges the period cell. */
 export function growth(layer: Layer): number {
   if (layer.kind === "resize") return layer.taps.length;
-  return layer.kind === "conv" ? 1 : layer.stride;
+  return layer.kind === "conv" || layer.kind === "residual" ? 1 : layer.stride;
 }
 
-/** Independent weights: equal taps only, so that different phases become independent. */
-function spread(cell: number, kernel: number, stride: number, padding: number, dilation: number, visit: Visit): void {
-  const size = cell * stride;
-  for (let t = 0; t < kernel; t++) {
-    const place = mod(dilation * t - padding, size);
-    for (let i = 0; i < cell; i++) {
-      const n = (stride * i + place) % size;
-      for (let j = 0; j < cell; j++) visit(i, j, n, (stride * j + place) % size, 1 / kernel);
+interface Spread {
+  kernel: number;
+  stride: number;
+  padding: number;
+  dilation: number;
+}
+
+/** Zero insertion and independent weights: equal taps only, so that different phases become independent. */
+function spread({ cell, step }: Field, { kernel, stride, padding, dilation }: Spread, visit: Visit): void {
+  for (let n = 0; n < step * stride; n++) {
+    for (let t = 0; t < kernel; t++) {
+      const place = n + padding - dilation * t;
+      if (mod(place, stride)) continue;
+      const i = mod(place / stride, step);
+      for (let q = 0; q < cell; q++) visit(i, q, n, stride * q, 1 / kernel);
     }
   }
 }
 
-/** A fixed filter: `rows[n]` lists the (input, weight) pairs of output n. */
-function fixed(cell: number, rows: readonly Taps[], visit: Visit): void {
-  const inside = rows.map((taps) => taps.map(([offset, weight]) => [mod(offset, cell), weight] as const));
-  inside.forEach((first, n) =>
-    inside.forEach((later, m) => {
-      for (const [i, v] of first) for (const [j, w] of later) visit(i, j, n, m, v * w);
-    }),
-  );
+/** A fixed filter: `row(n)` lists the (input, weight) pairs of output n, `scale` outputs per input. */
+function fixed({ cell, step }: Field, scale: number, row: (n: number) => Taps, visit: Visit): void {
+  const rows = Array.from({ length: (cell + step) * scale }, (_, n) => row(n));
+  for (let n = 0; n < step * scale; n++) {
+    for (let l = 0; l < cell * scale; l++) {
+      for (const [i, v] of rows[n]!)
+        for (const [j, w] of rows[n + l]!) visit(mod(i, step), mod(j - i, cell), n, l, v * w);
+    }
+  }
 }
 
-/** Every step of a layer along one axis of a cell. */
-function steps(layer: Layer, cell: number, visit: Visit): void {
+/** Every term of a layer along one axis. */
+function terms(layer: Exclude<Layer, { kind: "residual" }>, field: Field, visit: Visit): void {
   switch (layer.kind) {
     case "transposed":
-      return spread(cell, layer.kernel, layer.stride, layer.padding, layer.dilation, visit);
+      return spread(field, layer, visit);
     case "subpixel": // behind its convolution: one channel per phase
-      return spread(cell, layer.stride, layer.stride, 0, 1, visit);
+      return spread(field, { kernel: layer.stride, stride: layer.stride, padding: 0, dilation: 1 }, visit);
     case "resize": {
       const scale = layer.taps.length;
       const row = (n: number): Taps =>
         layer.taps[n % scale]!.map(([offset, w]) => [Math.floor(n / scale) + offset, w] as const);
-      return fixed(
-        cell,
-        Array.from({ length: scale * cell }, (_, n) => row(n)),
-        visit,
-      );
+      return fixed(field, scale, row, visit);
     }
     case "conv": {
-      const offsets = Array.from({ length: layer.kernel }, (_, t) => mod(layer.dilation * t - layer.padding, cell));
+      const offsets = Array.from({ length: layer.kernel }, (_, t) => layer.dilation * t - layer.padding);
       if (layer.equal) {
-        const row = (n: number): Taps => offsets.map((o) => [n + o, 1 / layer.kernel] as const);
-        return fixed(
-          cell,
-          Array.from({ length: cell }, (_, n) => row(n)),
-          visit,
-        );
+        return fixed(field, 1, (n) => offsets.map((o) => [n + o, 1 / layer.kernel] as const), visit);
       }
       for (const o of offsets) {
-        for (let n = 0; n < cell; n++) {
-          const i = (n + o) % cell;
-          for (let m = 0; m < cell; m++) visit(i, (m + o) % cell, n, m, 1 / layer.kernel);
+        for (let n = 0; n < field.step; n++) {
+          for (let l = 0; l < field.cell; l++) visit(mod(n + o, field.step), l, n, l, 1 / layer.kernel);
         }
       }
     }
@@ -96,211 +106,170 @@ function steps(layer: Layer, cell: number, visit: Visit): void {
 }
 
 /** One axis after the other. */
-function move(field: Field, layer: Layer): Field {
-  const { axes, cell, second: given } = field;
-  const size = cell * growth(layer);
+function move(field: Field, layer: Exclude<Layer, { kind: "residual" }>): Field {
+  const { axes, cell, step, second: given } = field;
+  const [side, scale] = [cell * step, growth(layer)];
+  const [wide, most] = [cell * scale, cell * scale * step * scale];
+  const grown = { axes, cell: wide, step: step * scale };
   if (axes === 1) {
-    const second = new Float64Array(size * size);
-    steps(layer, cell, (i, j, n, m, weight) => {
-      second[n * size + m]! += weight * given[i * cell + j]!;
+    const second = new Float64Array(most);
+    terms(layer, field, (i, q, n, l, weight) => {
+      second[n * wide + l]! += weight * given[i * cell + q]!;
     });
-    return { axes, cell: size, second };
+    return shortened({ ...grown, second });
   }
-  // axis 0: [i, y, j, x] -> [n, y, m, x]
-  const half = new Float64Array(size * cell * size * cell);
-  steps(layer, cell, (i, j, n, m, weight) => {
-    for (let y = 0; y < cell; y++) {
-      const source = ((i * cell + y) * cell + j) * cell;
-      const target = ((n * cell + y) * size + m) * cell;
-      for (let x = 0; x < cell; x++) half[target + x]! += weight * given[source + x]!;
-    }
+  const half = new Float64Array(most * side);
+  terms(layer, field, (i, q, n, l, weight) => {
+    const [source, target] = [(i * cell + q) * side, (n * wide + l) * side];
+    for (let x = 0; x < side; x++) half[target + x]! += weight * given[source + x]!;
   });
-  // axis 1: [a, i, b, j] -> [a, n, b, m]
-  const second = new Float64Array(size ** 4);
-  steps(layer, cell, (i, j, n, m, weight) => {
-    for (let a = 0; a < size; a++) {
-      const source = (a * cell + i) * size * cell + j;
-      const target = (a * size + n) * size * size + m;
-      for (let b = 0; b < size; b++) second[target + b * size]! += weight * half[source + b * cell]!;
-    }
+  const second = new Float64Array(most * most);
+  terms(layer, field, (i, q, n, l, weight) => {
+    const [source, target] = [i * cell + q, n * wide + l];
+    for (let y = 0; y < most; y++) second[y * most + target]! += weight * half[y * side + source]!;
   });
-  return { axes, cell: size, second };
+  return shortened({ ...grown, second });
 }
 
-/** A layer's output. Layers with weights of their own are scaled to mean second moment 1. */
-export function apply(layer: Layer, field: Field): Field {
+/** The same field with the smallest step that holds it, to twelve digits. All layers treat both axes alike. */
+function shortened(field: Field): Field {
+  const { axes, cell, step, second } = field;
+  const side = cell * step;
+  const rows = axes === 1 ? 1 : side;
+  const fine = 1e-12 * second.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+  const holds = (short: number): boolean => {
+    for (let y = 0; y < rows; y++) {
+      for (let x = short * cell; x < side; x++) {
+        if (Math.abs(second[y * side + x]! - second[y * side + (x % (short * cell))]!) > fine) return false;
+      }
+    }
+    return true;
+  };
+  for (let short = 1; short < step; short++) {
+    if (step % short || !holds(short)) continue;
+    const kept = short * cell;
+    const fewer = Float64Array.from({ length: kept ** axes }, (_, n) =>
+      axes === 1 ? second[n]! : second[Math.floor(n / kept) * side + (n % kept)]!,
+    );
+    return { axes, cell, step: short, second: fewer };
+  }
+  return field;
+}
+
+/** A layer's output. Layers with weights of their own are scaled to mean second moment 1, as inside residual blocks. */
+export function apply(layer: Layer, field: Field, slope: number | null = null): Field {
+  if (layer.kind === "residual") return residual(layer.branches, field, slope);
   let moved = field;
   if (layer.kind === "subpixel") {
-    moved = move(moved, { kind: "conv", kernel: layer.kernel, padding: 0, dilation: 1, equal: false });
+    moved = apply({ kind: "conv", kernel: layer.kernel, padding: 0, dilation: 1, equal: false }, moved);
   }
-  moved = move(moved, layer);
+  // where every position is like every other, the mean over a convolution's taps changes nothing
+  const alike = field.step === 1 && layer.kind === "conv" && !layer.equal;
+  if (!alike) moved = move(moved, layer);
   if (!isRandom(layer)) return moved;
-  const values = diagonal(moved);
+  const values = powers(moved);
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  if (mean > 0) for (let n = 0; n < moved.second.length; n++) moved.second[n]! /= mean;
-  return moved;
+  return mean > 0 ? { ...moved, second: moved.second.map((v) => v / mean) } : moved;
+}
+
+/** Every unit ends in weights of its own, independent of what they are added to: second moments add. */
+function residual(branches: readonly (readonly Unit[])[], field: Field, slope: number | null): Field {
+  const total = Float64Array.from(field.second);
+  for (const units of branches) {
+    let sum = field;
+    for (const { kernel, dilations } of units) {
+      let inside = sum;
+      for (const dilation of dilations) {
+        const active = slope === null ? inside : leaky(inside, slope);
+        const padding = Math.floor((dilation * (kernel - 1)) / 2);
+        inside = apply({ kind: "conv", kernel, padding, dilation, equal: false }, active);
+      }
+      const added = spelled(inside, field.step);
+      sum = { ...field, second: sum.second.map((v, n) => v + added[n]!) };
+      added.forEach((v, n) => (total[n]! += v / branches.length ** 2));
+    }
+  }
+  return shortened({ ...field, second: total });
+}
+
+/** A field's moments written with a larger step, of which its own is a divisor. */
+function spelled({ axes, cell, step, second }: Field, larger: number): Float64Array {
+  const [side, kept] = [larger * cell, step * cell];
+  if (side === kept) return second;
+  return Float64Array.from({ length: side ** axes }, (_, n) =>
+    axes === 1 ? second[n % kept]! : second[(Math.floor(n / side) % kept) * kept + ((n % side) % kept)]!,
+  );
+}
+
+/** Whether the next weights of a stack, from layer `index` on, are a residual block's: those bend before each of them. */
+export const bendsInside = (layers: readonly Layer[], index: number): boolean =>
+  layers.slice(index).find(isRandom)?.kind === "residual";
+
+/** Layer number `index` of a stack: the activation, behind weights and where the next ones do not bend, then the layer. */
+export function advance(layers: readonly Layer[], index: number, field: Field, slope: number | null): Field {
+  const bent = slope !== null && index > 0 && isRandom(layers[index - 1]!) && !bendsInside(layers, index);
+  return apply(layers[index]!, bent ? leaky(field, slope) : field, slope);
+}
+
+/** Calls back for every entry with the two positions, in a cell's step, whose product it holds. */
+function pairs({ axes, cell, step }: Field, visit: (entry: number, n: number, m: number) => void): void {
+  const side = cell * step;
+  for (let y = 0; y < (axes === 1 ? 1 : side); y++) {
+    const [own, other] = axes === 1 ? [0, 0] : [Math.floor(y / cell), (Math.floor(y / cell) + (y % cell)) % step];
+    for (let n = 0; n < step; n++) {
+      for (let l = 0; l < cell; l++) {
+        visit(y * side + n * cell + l, own * step + n, other * step + ((n + l) % step));
+      }
+    }
+  }
 }
 
 /** ReLU with a slope below zero, on a zero-mean Gaussian field (Cho and Saul 2009). */
 export function leaky(field: Field, slope: number): Field {
   const { acos, sqrt, PI } = Math;
   const given = field.second;
-  const deviation = diagonal(field).map((v) => sqrt(Math.max(v, 0)));
-  const size = deviation.length;
+  const deviation = powers(field).map((v) => sqrt(Math.max(v, 0)));
   const second = new Float64Array(given.length);
   const bend = (1 - slope) ** 2 / (2 * PI);
   // neighbours often have the same correlation: its two functions are kept from one entry to the next
   let [known, arc] = [0, 1];
-  for (let n = 0; n < size; n++) {
-    const own = deviation[n]!;
-    for (let m = 0; m <= n; m++) {
-      const scale = own * deviation[m]!;
-      let cosine = scale > 0 ? given[n * size + m]! / scale : 0;
-      cosine = cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
-      if (cosine !== known) {
-        known = cosine;
-        arc = sqrt(1 - cosine * cosine) + (PI - acos(cosine)) * cosine;
-      }
-      second[n * size + m] = second[m * size + n] = scale * (bend * arc + slope * cosine);
+  pairs(field, (entry, n, m) => {
+    const scale = deviation[n]! * deviation[m]!;
+    let cosine = scale > 0 ? given[entry]! / scale : 0;
+    cosine = cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
+    if (cosine !== known) {
+      known = cosine;
+      arc = sqrt(1 - cosine * cosine) + (PI - acos(cosine)) * cosine;
     }
-  }
+    second[entry] = scale * (bend * arc + slope * cosine);
+  });
   return { ...field, second };
 }
 
 /** The same field on a cell of one position, where it is the same constant everywhere. */
 export function collapsed(field: Field): Field {
   const first = field.second[0]!;
-  const constant = field.second.every((v) => Math.abs(v - first) <= 1e-12 * Math.abs(first));
+  const constant = field.step === 1 && field.second.every((v) => Math.abs(v - first) <= 1e-12 * Math.abs(first));
   return constant ? { ...field, cell: 1, second: new Float64Array([first]) } : field;
 }
 
-/** Variance at every position of the cell. */
-export function diagonal(field: Field): Float64Array {
-  const size = field.cell ** field.axes;
-  return Float64Array.from({ length: size }, (_, n) => field.second[n * size + n]!);
+/** Variance at every position of a step. */
+export function powers({ axes, cell, step, second }: Field): Float64Array {
+  const side = cell * step;
+  return Float64Array.from({ length: step ** axes }, (_, n) =>
+    axes === 1 ? second[n * cell]! : second[Math.floor(n / step) * cell * side + (n % step) * cell]!,
+  );
 }
 
-export interface Statistics {
-  axes: 1 | 2;
-  cell: number;
-  unevenness: number; // largest over smallest variance
-  acFraction: number; // share of the power that is a pattern
-  variance: Float64Array; // relative to its mean
-  power: Float64Array; // per frequency of the cell, DC first, sums to 1
-}
-
-/** Expected power at every frequency, from the sums over pairs of equal distance. */
-function spectrum(field: Field): Float64Array {
-  const { axes, cell } = field;
-  const size = cell ** axes;
-  const rows = size / cell;
-  const lags = new Float64Array(size);
-  for (let y = 0; y < rows; y++) {
-    for (let v = 0; v < rows; v++) {
-      const down = mod(y - v, rows) * cell;
-      for (let x = 0; x < cell; x++) {
-        const from = ((y * cell + x) * rows + v) * cell;
-        for (let u = 0; u < cell; u++) lags[down + (x >= u ? x - u : x - u + cell)]! += field.second[from + u]!;
-      }
-    }
-  }
-  const cosine = Float64Array.from({ length: cell }, (_, a) => Math.cos((2 * Math.PI * a) / cell));
-  const sine = Float64Array.from({ length: cell }, (_, a) => Math.sin((2 * Math.PI * a) / cell));
-  const re = new Float64Array(size);
-  const im = new Float64Array(size);
-  for (let y = 0; y < rows; y++) {
-    for (let f = 0; f < cell; f++) {
-      for (let x = 0; x < cell; x++) {
-        re[y * cell + f]! += lags[y * cell + x]! * cosine[(f * x) % cell]!;
-        im[y * cell + f]! -= lags[y * cell + x]! * sine[(f * x) % cell]!;
-      }
-    }
-  }
-  const power = new Float64Array(size);
-  for (let g = 0; g < rows; g++) {
-    for (let f = 0; f < cell; f++) {
-      let total = 0;
-      for (let y = 0; y < rows; y++) {
-        const turn = (g * y) % cell;
-        total += re[y * cell + f]! * cosine[turn]! + im[y * cell + f]! * sine[turn]!;
-      }
-      power[g * cell + f] = Math.max(total, 0) / size ** 2;
-    }
-  }
-  return power;
-}
-
-/** Variance map, share of the pattern and power spectrum of a field. */
-export function statistics(field: Field): Statistics {
-  const variance = diagonal(field);
-  const total = variance.reduce((a, b) => a + b, 0) / variance.length;
-  if (total <= 0) {
-    const power = new Float64Array(variance.length);
-    power[0] = 1;
-    return { axes: field.axes, cell: field.cell, unevenness: 1, acFraction: 0, variance: variance.fill(1), power };
-  }
-  const power = spectrum(field).map((p) => p / total);
-  const relative = variance.map((v) => v / total);
-  const flat = relative.every((v) => Math.abs(v - 1) < 1e-9);
-  const ac = 1 - power[0]!;
-  return {
-    axes: field.axes,
-    cell: field.cell,
-    unevenness: flat ? 1 : ratio(relative.map((v) => (v < 1e-12 ? 0 : v))),
-    acFraction: Math.abs(ac) < 1e-12 ? 0 : ac,
-    variance: relative,
-    power,
-  };
-}
-
-/** Two equal axes of a field that is the product of one axis with itself (linear stacks are). */
-export function squared(line: Statistics): Statistics {
-  const table = (values: Float64Array): Float64Array =>
-    Float64Array.from({ length: values.length ** 2 }, (_, n) => {
-      return values[Math.floor(n / values.length)]! * values[n % values.length]!;
-    });
-  const dc = 1 - line.acFraction;
-  return {
-    axes: 2,
-    cell: line.cell,
-    unevenness: line.unevenness ** 2,
-    acFraction: line.acFraction === 0 ? 0 : 1 - dc * dc,
-    variance: table(line.variance),
-    power: table(line.power),
-  };
-}
-
-/** Expected share of the power per period: a line of period 2 is not counted again under 4. */
-export function powerByPeriod(statistics: Statistics): Map<number, number> {
-  const shares = new Map<number, number>();
-  const { cell, axes } = statistics;
-  statistics.power.forEach((power, f) => {
-    const [a, b] = axes === 1 ? [0, f] : [Math.floor(f / cell), f % cell];
-    const [p, q] = [linePeriod(a, cell), linePeriod(b, cell)];
-    const period = Math.max(p, q) % Math.min(p, q) === 0 ? Math.max(p, q) : leastCommon(p, q);
-    if (period > 1) shares.set(period, (shares.get(period) ?? 0) + power);
+/** Covariance of all positions of a cell with each other. */
+export function covariance({ axes, cell, step, second }: Field): Float64Array {
+  const [size, side] = [cell ** axes, cell * step];
+  return Float64Array.from({ length: size * size }, (_, entry) => {
+    const [a, b] = [Math.floor(entry / size), entry % size];
+    const place = (n: number, m: number): number => (n % step) * cell + mod(m - n, cell);
+    if (axes === 1) return second[place(a, b)]!;
+    return second[place(Math.floor(a / cell), Math.floor(b / cell)) * side + place(a % cell, b % cell)]!;
   });
-  return new Map([...shares].sort(([p], [q]) => p - q));
-}
-
-function leastCommon(p: number, q: number): number {
-  let m = p;
-  while (m % q) m += p;
-  return m;
-}
-
-/** Lower triangle L with L L' = K for a covariance that may be singular. */
-export function root(second: Float64Array, size: number): Float64Array {
-  const lower = new Float64Array(size * size);
-  for (let n = 0; n < size; n++) {
-    for (let m = 0; m <= n; m++) {
-      let rest = second[n * size + m]!;
-      for (let j = 0; j < m; j++) rest -= lower[n * size + j]! * lower[m * size + j]!;
-      if (n === m) lower[n * size + n] = rest > 1e-10 ? Math.sqrt(rest) : 0;
-      else lower[n * size + m] = lower[m * size + m]! > 0 ? rest / lower[m * size + m]! : 0;
-    }
-  }
-  return lower;
 }
 
 /** Which layer first makes lines of a period: the last one behind which the rest of the stack cannot. */
