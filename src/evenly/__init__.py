@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evenly import errors, losses, metrics, nn, testing
-    from evenly.api import attribute, check, measure, reproduce
+    from evenly.api import attribute, check, fix, measure, reproduce
     from evenly.check.result import Finding, Report
     from evenly.fix.attributed import Attribution
+    from evenly.fix.result import FixReport, FixResult
     from evenly.measure.activations import measure_model
     from evenly.measure.engine import measure_set
     from evenly.measure.gradients import measure_gradient
@@ -25,6 +26,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Attribution",
     "Finding",
+    "FixReport",
+    "FixResult",
     "Measurement",
     "Report",
     "Reproduction",
@@ -32,6 +35,7 @@ __all__ = [
     "attribute",
     "check",
     "errors",
+    "fix",
     "losses",
     "measure",
     "measure_gradient",
@@ -43,11 +47,13 @@ __all__ = [
     "testing",
 ]
 
-# ``check``, ``measure`` and ``reproduce`` are packages that can be called, see evenly/callable.py.
-_MODULES = ("check", "errors", "losses", "measure", "metrics", "nn", "reproduce", "testing")
+# ``check``, ``fix``, ``measure`` and ``reproduce`` are packages that can be called, see evenly/callable.py.
+_MODULES = ("check", "errors", "fix", "losses", "measure", "metrics", "nn", "reproduce", "testing")
 _NAMES = {
     "Attribution": "evenly.fix.attributed",
     "Finding": "evenly.check.result",
+    "FixReport": "evenly.fix.result",
+    "FixResult": "evenly.fix.result",
     "Measurement": "evenly.measure.result",
     "Report": "evenly.check.result",
     "Reproduction": "evenly.reproduce.stored",

@@ -1,7 +1,8 @@
 """The command line: parse, call, exit code; no theory. A command is a module here, and one line below.
 
-Exit codes: 0 clean; 1 findings (what experiments say is none); 2 usage or input error, one line on stderr. An interrupt
-exits with 130 and a closed pipe with 141, as a shell would report them.
+Exit codes: 0 clean; 1 findings (what experiments say is none), or a repair that is not complete or fails its proof; 2
+usage or input error. Errors are one line on stderr. An interrupt exits with 130 and a closed pipe with 141, as a shell
+would report them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evenly import __version__
-from evenly.cli import attribute, check, explore, measure, reproduce, rule
+from evenly.cli import attribute, check, explore, fix, measure, reproduce, rule
 from evenly.cli.check import FailOn, Format
 from evenly.cli.measure import Form
-from evenly.cli.writing import CLEAN, ERROR, INTERRUPTED
-from evenly.errors import EvenlyError
+from evenly.cli.writing import CLEAN, ERROR, FINDINGS, INTERRUPTED
+from evenly.errors import EvenlyError, VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ __all__ = ["FailOn", "Form", "Format", "main"]
 
 app = typer.Typer(
     name="evenly",
-    help="Find checkerboard artifacts: in neural networks before training, and in what they make.",
+    help="Find and repair checkerboard artifacts: in neural networks before and after training, and in what they make.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,6 +51,7 @@ def _root(
 app.command("attribute")(attribute.attribute)
 app.command("check")(check.check)
 app.command("explore")(explore.explore)
+app.command("fix")(fix.fix)
 app.command("measure")(measure.measure)
 app.command("reproduce")(reproduce.reproduce)
 app.command("rule")(rule.rule)
@@ -74,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(INTERRUPTED)
     except EvenlyError as error:
         _trace(arguments)
-        sys.exit(_fail(str(error)))
+        code = _fail(str(error))
+        sys.exit(FINDINGS if isinstance(error, VerificationError) else code)
     except Exception as error:
         _trace(arguments)
         # Typer's own usage errors know how to word themselves.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from evenly.errors import InputShapeError, UsageError
-from evenly.fix._attribution_inputs import random_inputs
+from evenly.fix._attribution_inputs import SIGNALS, random_inputs
 from evenly.fix.data import Data, InputSpec
 
 __all__ = ["Network", "onnx_network", "torch_network"]
@@ -56,15 +56,15 @@ class Network:
         filled = ({**self.example, **dict(zip(names, batch, strict=True))} for batch in data.batches)
         return [batch if self.keywords else tuple(batch.values()) for batch in filled]
 
-    def random(self, seed: int, constants: bool) -> tuple[list[Any], str]:
-        """Random signals, see :func:`evenly.fix.attribution.attribute`, and what they are in words.
+    def random(self, seed: int, constants: bool, signals: int = SIGNALS) -> tuple[list[Any], str]:
+        """Random signals, at least so many, see :func:`evenly.fix.attribution.attribute`; what they are in words.
 
         Raises:
             InputShapeError: If sizes are open and none of the usual ones fits.
             UsageError: If no input is floating.
         """
         example = self.example or _guessed(self.model, self.name, self.inputs)
-        made, words = random_inputs(list(example.values()), seed, constants)
+        made, words = random_inputs(list(example.values()), seed, constants, signals)
         return [dict(zip(example, batch, strict=True)) if self.keywords else batch for batch in made], words
 
 
