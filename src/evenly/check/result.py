@@ -223,7 +223,7 @@ class Report:
         return render(self, "text")
 
     def _repr_html_(self) -> str:
-        """The report as a table in a notebook."""
+        """The report in a notebook."""
         from evenly.report.notebook import to_html
 
         return to_html(self)

@@ -260,7 +260,7 @@ class Measurement:
         return page(self, View())
 
     def _repr_html_(self) -> str:
-        """The measurement as a table in a notebook."""
+        """The measurement in a notebook: every period, and the spectrum where the pixels were kept."""
         from evenly.report.measured_notebook import to_html
 
         return to_html(self)
@@ -396,6 +396,12 @@ class SetMeasurement:
             "causes": dict(self.causes),
             "periods": {str(p): r.to_dict() for p, r in self.periods.items()},
         }
+
+    def _repr_html_(self) -> str:
+        """The set in a notebook."""
+        from evenly.report.measured_notebook import set_to_html
+
+        return set_to_html(self)
 
 
 def _number(value: float | None) -> float | None:

@@ -189,6 +189,12 @@ class AudioMeasurement:
 
         return page(self, View())
 
+    def _repr_html_(self) -> str:
+        """The measurement in a notebook: the spectrum, where the file is there, and every period."""
+        from evenly.report.measured_notebook import to_html
+
+        return to_html(self)
+
 
 def _number(value: float | None) -> float | None:
     """JSON has no infinities: those become ``None``."""

@@ -1,33 +1,77 @@
-"""A measurement in a notebook: self-contained HTML without scripts, everything escaped."""
+"""What was measured, in a notebook: self-contained HTML without scripts or styles, everything escaped."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evenly.measure.result import TRACES
-from evenly.report.measured_words import evidence, judged, percent, size, testable, where
-from evenly.report.notebook import escaped, table
+from evenly.measure.result import VERDICTS, Measurement
+from evenly.report.measured_words import (
+    NOUNS,
+    PICTURE_HEAD,
+    SOUND_HEAD,
+    UNITS,
+    judged,
+    picture_rows,
+    size,
+    sound_rows,
+    testable,
+    where,
+)
+from evenly.report.notebook import headed, plain_table
+from evenly.report.page.markup import Content, Markup, tag
+from evenly.report.page.picture_parts import Look
+from evenly.report.page.sound_parts import sound_spectrum
+from evenly.report.words import count
 
 if TYPE_CHECKING:
-    from evenly.measure.result import Measurement
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["to_html"]
+    from evenly.measure.result import SetMeasurement
+    from evenly.measure.sound_result import AudioMeasurement
+
+__all__ = ["set_to_html", "to_html"]
 
 
-def to_html(measurement: Measurement) -> str:
-    """The verdict, the likely causes, and every period, as one ``div``."""
+def to_html(measurement: Measurement | AudioMeasurement) -> str:
+    """The verdict, the likely causes, the spectrum and every period, as one ``div``."""
     record = measurement.to_dict()
-    verdict = judged(measurement, "px") if testable(record) else "Too small to test any period"
-    causes = [f"likely cause: {c.text}" for c in measurement.causes]
-    found = [f"{p} px: {where(measurement.periods[p])}" for p in measurement.found]
-    rows = []
-    for period, result in measurement.periods.items():
-        cells = [evidence(None, None) if t is None else evidence(t.db, t.log10_p) for t in result.traces().values()]
-        rows.append((f"{period} px", *(" ".join(cell.split()) for cell in cells), percent(result.energy_fraction)))
-    lines = [*causes, *found, *measurement.notes]
-    return (
-        f"<div><p><strong>{escaped(measurement.path or 'picture')}</strong>, {size(record)}: {escaped(verdict)}</p>"
-        + table(("period", *TRACES, "energy"), rows)
-        + "".join(f"<p>{escaped(line)}</p>" for line in lines)
-        + "</div>"
+    kind = "image" if isinstance(measurement, Measurement) else "audio"
+    verdict = judged(measurement, UNITS[kind]) if testable(record) else "Too small to test any period"
+    if isinstance(measurement, Measurement):
+        found = [f"{p} px: {where(measurement.periods[p])}" for p in measurement.found]
+        whole = _table(PICTURE_HEAD, picture_rows(measurement.periods))
+    else:
+        found, whole = [], _table(SOUND_HEAD, sound_rows(measurement.periods))
+    lines = [*(f"likely cause: {cause.text}" for cause in measurement.causes), *found, *measurement.notes]
+    return tag(
+        "div",
+        headed(measurement.path or NOUNS[kind], f", {size(record)}: {verdict}"),
+        whole,
+        [tag("p", line) for line in lines],
+        _drawing(measurement),
     )
+
+
+def set_to_html(measured: SetMeasurement) -> str:
+    """The verdict of a set, how many files had which, and every period, as one ``div``."""
+    tally = ", ".join(f"{measured.verdicts.get(v, 0)} {v}" for v in reversed(VERDICTS))
+    failed = f", {measured.failed_count} could not be" if measured.failed_count else ""
+    verdict = judged(measured, "px") if measured.count else "Nothing could be measured"
+    return tag(
+        "div",
+        headed(f"{count(measured.count, 'file')} measured{failed}", f": {verdict}; single files: {tally}"),
+        _table(PICTURE_HEAD, picture_rows(measured.periods)),
+        [tag("p", f"{kind}: {count(number, 'file')}") for kind, number in sorted(measured.causes.items())],
+        [tag("p", f"{failure.path}: {failure.reason}") for failure in measured.failed],
+    )
+
+
+def _drawing(measurement: Measurement | AudioMeasurement) -> Content:
+    if not isinstance(measurement, Measurement):
+        return sound_spectrum(measurement)
+    look = Look(measurement)
+    return [look.spectrum(), look.cell(look.period)] if look.drawable else None
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup | None:
+    return plain_table(head, [[" ".join(cell.split()) for cell in row] for row in rows])

@@ -1,40 +1,43 @@
-"""A small table for notebooks: self-contained HTML without scripts, everything escaped."""
+"""A report in a notebook: self-contained HTML without scripts or styles, everything escaped."""
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from evenly.report.words import clean, count, geometry, interesting, period, ratio, summary, verdict_lines
+from evenly.report.page.markup import Content, Markup, tag
+from evenly.report.page.patterns import overlap_picture
+from evenly.report.words import count, geometry, interesting, period, ratio, summary, verdict_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from evenly.check.result import Report
 
-__all__ = ["escaped", "table", "to_html"]
+__all__ = ["headed", "plain_table", "to_html"]
 
 _MOST_ROWS = 40
 
 
 def to_html(report: Report) -> str:
-    """The findings, the layers that do something to a pattern, and the verdict, as one ``div``."""
+    """The findings, the layers that do something to a pattern with its picture, and the verdict, as one ``div``."""
     named = {f.layer for f in report.findings}
     layers = [x for x in report.layers if len(report.layers) <= _MOST_ROWS or interesting(x, named)]
     hidden = len(report.layers) - len(layers)
-    parts = [
-        f"<p><strong>{escaped(report.model.source)}</strong>: {escaped(summary(report))}</p>",
-        table(
+    return tag(
+        "div",
+        headed(report.model.source, f": {summary(report)}"),
+        plain_table(
             ("code", "severity", "layer", "finding", "fix"),
             [(f.code, f.severity, f.layer, f.message, f.fix) for f in report.findings],
         ),
-        table(
-            ("layer", "op", "shape", "overlap", "gradient", "period", "ripple", "role"),
+        plain_table(
+            ("layer", "op", "shape", "pattern", "overlap", "gradient", "period", "ripple", "role"),
             [
                 (
                     x.name,
                     x.op,
                     geometry(x),
+                    overlap_picture(x, 56),
                     ratio(x.unevenness, "holes"),
                     ratio(x.gradient_unevenness, "dead"),
                     period(x.period),
@@ -44,26 +47,20 @@ def to_html(report: Report) -> str:
                 for x in layers
             ],
         ),
-        f"<p>{count(hidden, 'layer')} that only pass patterns on hidden</p>" if hidden else "",
-        *(
-            f"<p><strong>{escaped(heading)}</strong><br>{'<br>'.join(escaped(line) for line in lines)}</p>"
-            for heading, lines in verdict_lines(report)
-        ),
-        *(f"<p>{escaped(note)}</p>" for note in report.notes),
-    ]
-    return f"<div>{''.join(parts)}</div>"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, or nothing where there are no rows."""
-    body = "".join("<tr>" + "".join(f"<td>{escaped(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    if not body:
-        return ""
-    return (
-        f"<table><thead><tr>{''.join(f'<th>{escaped(h)}</th>' for h in head)}</tr></thead><tbody>{body}</tbody></table>"
+        tag("p", f"{count(hidden, 'layer')} that only pass patterns on hidden") if hidden else None,
+        [headed(heading, [[tag("br"), line] for line in lines]) for heading, lines in verdict_lines(report)],
+        [tag("p", note) for note in report.notes],
     )
 
 
-def escaped(text: str) -> str:
-    """Text that can neither be markup nor steer a terminal."""
-    return escape(clean(text))
+def headed(name: str, text: Content) -> Markup:
+    """A paragraph that begins with what it is about."""
+    return tag("p", tag("strong", name), text)
+
+
+def plain_table(head: Sequence[str], rows: Iterable[Sequence[Content]]) -> Markup | None:
+    """A table, or nothing where there are no rows."""
+    body = [tag("tr", [tag("td", content) for content in row]) for row in rows]
+    if not body:
+        return None
+    return tag("table", tag("thead", tag("tr", [tag("th", h) for h in head])), tag("tbody", body))

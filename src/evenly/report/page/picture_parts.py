@@ -13,7 +13,7 @@ from evenly.measure.levels import grey_levels
 from evenly.measure.place import fold, local_amplitude, planes_of, shown, spectrum
 from evenly.measure.result import TRACES
 from evenly.measure.tapers import new_lines
-from evenly.report.measured_words import decibels, percent, probability, strongest, testable, where
+from evenly.report.measured_words import LEGEND, decibels, percent, probability, strongest, testable, where
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, listing, table
 from evenly.report.page.pixels import Picture, cropped, magnified, reduced, uri
@@ -24,13 +24,11 @@ if TYPE_CHECKING:
 
     from evenly.measure.result import Measurement, PeriodResult, Trace
 
-__all__ = ["LEGEND", "Look", "grey_bytes", "periods_table", "picture_facts", "picture_sections"]
+__all__ = ["TRACES_LEGEND", "Look", "grey_bytes", "periods_table", "picture_facts", "picture_sections"]
 
-LEGEND = (
+TRACES_LEGEND = (
     "Traces: mean, a pattern added to the brightness; variance, in the strength of fine detail; interpolation, in the "
-    "differences of neighbours; chroma, added to the colours. dB: power of the period's lines over the background next "
-    "to them. p: probability of so much in a picture without the period. Energy: the pattern's share of all fine "
-    "detail. -: not testable at this size or without colours."
+    f"differences of neighbours; chroma, added to the colours. {LEGEND['image']}."
 )
 _LARGEST = 1536  # pixels per side that pictures are drawn from: the middle
 _PART, _WHOLE, _MOST_CELLS, _MOST_MARKED = 224, 300, 4, 8
@@ -174,7 +172,11 @@ def picture_sections(look: Look) -> list[Section]:
         Section(
             "periods",
             "Every period",
-            [periods_table(measurement.periods, measurement.found), tag("p", LEGEND, class_="note"), listing(found)],
+            [
+                periods_table(measurement.periods, measurement.found),
+                tag("p", TRACES_LEGEND, class_="note"),
+                listing(found),
+            ],
         ),
         Section("notes", "Notes", [listing(measurement.notes)] if measurement.notes else []),
     ]

@@ -72,7 +72,7 @@ def _svg(width: float, height: float, label: str, *content: Content, kind: str |
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle", kind: str = "soft", **more: str | float) -> Markup:
-    fill = _INK if kind == "ink" else _SOFT
+    fill = _INK if kind.startswith("ink") else _SOFT
     return tag("text", words, x=x, y=y, text_anchor=anchor, class_=kind, fill=fill, font_size=11, **more)
 
 

@@ -13,20 +13,21 @@ from evenly.errors import EvenlyError
 from evenly.measure.levels import grey_levels
 from evenly.measure.result import TRACES, VERDICTS
 from evenly.report.measured_words import (
+    DIFFERENCE,
+    NOUNS,
     UNITS,
     compared,
     decibels,
     difference,
+    file_words,
     judged,
-    periods,
     probability,
     size,
     strongest,
-    testable,
 )
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, listing, table
-from evenly.report.page.picture_parts import LEGEND, grey_bytes, periods_table
+from evenly.report.page.picture_parts import TRACES_LEGEND, grey_bytes, periods_table
 from evenly.report.page.pixels import cropped, uri
 from evenly.report.page.plots import bar, histogram
 from evenly.report.words import count
@@ -39,7 +40,6 @@ __all__ = ["Tally", "set_facts", "set_sections"]
 
 _LOW, _STEP, _BINS = -10.0, 2.5, 28  # dB: from -10 to 60
 _THUMBNAILS, _SIDE, _FACTOR, _LARGEST = 8, 64, 3, 50_000_000
-_NOUNS = {"image": "picture", "audio": "recording"}
 
 
 class Tally:
@@ -70,7 +70,7 @@ class Tally:
 def set_facts(result: Measured) -> Iterator[tuple[str, Content, Content, str]]:
     """The figures of a set."""
     found = result.set
-    noun = _NOUNS[result.kind]
+    noun = NOUNS[result.kind]
     failed = f", {found.failed_count} could not be" if found.failed_count else ""
     yield "Measured", count(found.count, noun), f"of {result.target}{failed}", "bad" if found.failed_count else ""
     strong = found.verdicts.get("strong", 0)
@@ -100,7 +100,9 @@ def set_sections(result: Measured, ranked: Sequence[Mapping[str, Any]], tally: T
         Section(
             "periods",
             "All together",
-            [periods_table(found.periods, found.found), tag("p", LEGEND, class_="note")] if found.periods else [],
+            [periods_table(found.periods, found.found), tag("p", TRACES_LEGEND, class_="note")]
+            if found.periods
+            else [],
             "The p-values of all files together; mean powers.",
         ),
         *_failures(result),
@@ -146,13 +148,7 @@ def _worst(result: Measured, ranked: Sequence[Mapping[str, Any]], unit: str) -> 
         if thumbnail is not None:
             name = tag("figcaption", badge(record["verdict"]), " ", record["path"])
             shown.append(tag("figure", thumbnail, name))
-    rows = []
-    for record in ranked:
-        words = [periods(record["found"], unit)] if record["found"] else []
-        words += [record["cause"]] if record["cause"] else []
-        if not testable(record):
-            words = ["too small to test any period"]
-        rows.append((record["path"] or "array", badge(record["verdict"]), size(record), "; ".join(words)))
+    rows = [(r["path"] or "array", badge(r["verdict"]), size(r), file_words(r, unit)) for r in ranked]
     many = result.set.count > len(ranked)
     about = f"The middle {_SIDE}x{_SIDE} pixels of pictures that show most, every pixel enlarged {_FACTOR} times."
     return Section(
@@ -221,12 +217,7 @@ def _comparison(result: Measured, found: Comparison) -> Section:
             tag("p", compared(found, result.target, name, "px"), "."),
             listing(levels),
             table("Comparison", ("period", *TRACES), rows, figures={1, 2, 3, 4}),
-            tag(
-                "p",
-                "%: how often a picture of the first set shows more of it than one of the second (50 %: alike). p: "
-                "probability of so large a difference, either way, between sets that are alike.",
-                class_="note",
-            ),
+            tag("p", DIFFERENCE, ".", class_="note"),
             tag("h3", f"{name} alone"),
             _alone(result.against),
         ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evenly.errors import EvenlyError
-from evenly.report.measured_words import decibels, percent, probability
+from evenly.report.measured_words import LEGEND, SOUND_HEAD, decibels, percent, probability
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, listing, table
 from evenly.report.page.plots import Mark, curve
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["sound_facts", "sound_sections", "sound_spectrum"]
 
-_LEGEND = (
-    "Tones: the strongest, over the floor next to it. p: probability of so much in a recording without the period. "
-    "Level: amplitude against full scale. Replicas: level of the strongest spectral image against the base band. "
-    "Energy: the tones' share of all power. -: too short to test."
-)
 _MOST_RANKS = 4
 
 
@@ -37,7 +32,7 @@ def sound_sections(measurement: AudioMeasurement) -> list[Section]:
     )
     return [
         Section("spectrum", "Spectrum", [drawing] if drawing else [], about),
-        Section("periods", "Every period", [_periods(measurement), tag("p", _LEGEND, class_="note")]),
+        Section("periods", "Every period", [_periods(measurement), tag("p", LEGEND["audio"], ".", class_="note")]),
         Section("notes", "Notes", [listing(measurement.notes)] if measurement.notes else []),
     ]
 
@@ -84,8 +79,7 @@ def _periods(measurement: AudioMeasurement) -> Markup | None:
                 percent(r.energy_fraction),
             ]
         )
-    head = ("period", "tones", "strongest at", "level", "tones found", "replicas", "energy")
-    return table("Every period", head, rows, figures={1, 2, 3, 4, 5, 6})
+    return table("Every period", SOUND_HEAD, rows, figures={1, 2, 3, 4, 5, 6})
 
 
 def sound_facts(measurement: AudioMeasurement) -> Iterator[tuple[str, Content, Content, str]]:
