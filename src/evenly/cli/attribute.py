@@ -24,6 +24,7 @@ class AttributionForm(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+    MARKDOWN = "markdown"
 
 
 def attribute(

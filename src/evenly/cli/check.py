@@ -26,6 +26,7 @@ class Format(StrEnum):
     SARIF = "sarif"
     GITHUB = "github"
     HTML = "html"
+    MARKDOWN = "markdown"
 
 
 class FailOn(StrEnum):

@@ -23,6 +23,7 @@ class Form(StrEnum):
     JSON = "json"
     CSV = "csv"
     HTML = "html"
+    MARKDOWN = "markdown"
 
 
 class Kind(StrEnum):

@@ -1,4 +1,4 @@
-"""One report, many readers: the console, JSON, SARIF, GitHub annotations, notebooks.
+"""One report, many readers: the console, JSON, SARIF, GitHub annotations, Markdown, pages, notebooks.
 
 A reporter is a function from a :class:`~evenly.check.result.Report` and a :class:`View` to text. It reads the report
 only and computes nothing about networks. A new one is one entry in :data:`REPORTERS`.
@@ -66,6 +66,7 @@ REPORTERS: Mapping[str, str] = MappingProxyType(
         "sarif": "evenly.report.sarif",
         "github": "evenly.report.github",
         "html": "evenly.report.html",
+        "markdown": "evenly.report.markdown",
     }
 )
 """Module per format; each has a function ``render``. They are imported when they are used."""
@@ -123,6 +124,7 @@ MEASURED_REPORTERS: Mapping[str, str] = MappingProxyType(
         "json": "evenly.report.measured_json",
         "csv": "evenly.report.measured_csv",
         "html": "evenly.report.measured_html",
+        "markdown": "evenly.report.measured_markdown",
     }
 )
 """Module per format; each has a class ``Writer``, made from a :class:`View`. They are imported when they are used."""
@@ -138,7 +140,11 @@ def open_measured(form: str, view: View | None = None) -> MeasuredReporter:
 
 
 ATTRIBUTED_REPORTERS: Mapping[str, str] = MappingProxyType(
-    {"text": "evenly.report.attributed_console", "json": "evenly.report.attributed_json"}
+    {
+        "text": "evenly.report.attributed_console",
+        "json": "evenly.report.attributed_json",
+        "markdown": "evenly.report.attributed_markdown",
+    }
 )
 """Module per format of an attribution; each has a function ``render``."""
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from evenly.report.paper import Paper
 from evenly.report.words import (
+    WEIGHTS,
     clean,
     count,
     geometry,
@@ -41,11 +42,6 @@ _LEGEND = {
     "period": "of the pattern that a layer creates, in {steps} of the first output",
     "ripple": "how far the phases of the actual weights differ for a constant (0: not at all)",
 }
-_WEIGHTS = {
-    "actual": "the actual ones",
-    "ignored": "ignored, structure only",
-    "none": "freshly made, structure only (give --weights FILE.safetensors to judge trained ones)",
-}
 
 
 def render(report: Report, view: View) -> str:
@@ -67,7 +63,7 @@ def _header(paper: Paper, report: Report) -> None:
             dtype = f" {entry['dtype']}" if "dtype" in entry else ""
             paper.line(f"{kind:<8}{clean(str(entry['name']))} {shape(entry['shape'])}{dtype}", indent=2)
     mode = ", training mode" if model.training else ""
-    paper.line(f"weights {_WEIGHTS[model.weights]}{mode}", indent=2)
+    paper.line(f"weights {WEIGHTS[model.weights]}{mode}", indent=2)
 
 
 def _layers(paper: Paper, report: Report, verbose: bool) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from evenly.check.result import LayerResult, Period, Report
 
 __all__ = [
+    "WEIGHTS",
     "clean",
     "count",
     "geometry",
@@ -24,6 +25,13 @@ __all__ = [
     "unit",
     "verdict_lines",
 ]
+
+WEIGHTS = {
+    "actual": "the actual ones",
+    "ignored": "ignored, structure only",
+    "none": "freshly made, structure only (give --weights FILE.safetensors to judge trained ones)",
+}
+"""What is known of a model's weights, in words."""
 
 _UNITS = {1: "samples", 2: "pixels", 3: "voxels"}
 _FILES = (".onnx", ".pt2")
