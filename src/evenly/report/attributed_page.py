@@ -16,7 +16,7 @@ from evenly.report.attributed_words import (
     untestable,
     verdict,
 )
-from evenly.report.page.charts import Bar, Paint, bars
+from evenly.report.page.charts import Bar, Paint, bars, fitted
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, facts, listing, table
 from evenly.report.page.shell import document
@@ -102,7 +102,7 @@ def _period(found: Attribution, period: int) -> Section:
     rows = layer_rows(found, period)
     content: list[Content] = [
         tag("h3", f"Period {period}: each layer made even alone"),
-        ranked(found, period),
+        fitted(lambda width: ranked(found, period, width) or Markup()),
         table(f"Layers behind period {period}", LAYER_HEAD, rows, figures={3, 4, 5, 6}),
         tag("p", LEGEND.format(what="the output" if found.direction == "forward" else "the input"), class_="note"),
         _explained(found, period),
@@ -113,7 +113,7 @@ def _period(found: Attribution, period: int) -> Section:
     return Section(f"period-{period}", f"Period {period}", [tag("div", content, class_="stack")])
 
 
-def ranked(found: Attribution, period: int, *, width: float = 720, scroll: bool = True) -> Markup | None:
+def ranked(found: Attribution, period: int, width: float = 720) -> Markup | None:
     """How far the line falls by each layer that makes it, with 95 % intervals, and by all together."""
     shown = [_effect_bar(layer.name, layer.effects[period]) for layer in found.ranking(period)]
     if period in found.together:
@@ -123,8 +123,8 @@ def ranked(found: Attribution, period: int, *, width: float = 720, scroll: bool 
     label = f"Fall of the lines of period {period} when a layer is made even: " + "; ".join(
         f"{row.label} {row.words}" for row in shown
     )
-    name = f"fall of the lines of period {period}, dB (95 % intervals)"
-    return bars(shown, label, name=name, width=width, scroll=scroll)
+    name = "fall of the lines, dB (95 % intervals)"
+    return bars(shown, label, name=name, width=width)
 
 
 def _effect_bar(name: str, effect: Effect, *, ground: bool = False) -> Bar:
@@ -159,7 +159,7 @@ def _explained(found: Attribution, period: int) -> Content:
     return [
         tag("h3", "The sum explained"),
         tag("p", words),
-        bars(rows, label, name=f"share of the power of the lines of period {period} that is removed, %"),
+        fitted(lambda width: bars(rows, label, name="share of the lines' power that is removed, %", width=width)),
     ]
 
 

@@ -19,10 +19,10 @@ _ROW = 36.0
 """CSS pixels."""
 
 
-def falls(report: FixReport, *, width: float = 720, scroll: bool = True) -> Markup | None:
+def falls(report: FixReport, width: float = 720) -> Markup | None:
     """Lines of every output and period, from before to after, with their limits; ``None`` where there are none."""
     rows = [
-        (_label(output.name, f"{line.period} {step(output)}", len(report.outputs) > 1), line)
+        (_label(output.name if len(report.outputs) > 1 else None, f"{line.period} {step(output)}", width), line)
         for output in report.outputs
         for line in output.lines
         if line.before.signals and line.after.signals
@@ -35,17 +35,15 @@ def falls(report: FixReport, *, width: float = 720, scroll: bool = True) -> Mark
     height = 14 + _ROW * len(rows) + 42
     where = area((min(values) - room, max(values) + 1.6 * room), (len(rows), 0), width, height, left=left, top=14)
     what = f"dB over {compared(report)}"
-    parts = [where.columns(), where.rule(x=0.0, stroke_opacity=1.0), where.names(what)]
+    parts = [where.columns(int(width / 80)), where.rule(x=0.0, stroke_opacity=1.0), where.names(what)]
     marks = [_fall(where, n, label, line) for n, (label, line) in enumerate(rows)]
     label = f"Lines before and after, in {what}: " + "; ".join(_said(name, line) for name, line in rows)
     entries = key([("before", "before"), ("after", "after"), ("reference", "limit")])
-    return tag("div", drawing(width, height, label, parts, marks, scroll=scroll), entries, class_="plot")
+    return tag("div", drawing(width, height, label, parts, marks), entries, class_="plot")
 
 
-def _label(name: str, period: str, named: bool) -> str:
-    if not named:
-        return f"period {period}"
-    return f"{shortened(name)}, {period}"
+def _label(name: str | None, period: str, width: float) -> str:
+    return f"period {period}" if name is None else f"{shortened(name, width)}, {period}"
 
 
 def _said(name: str, line: LineChange) -> str:
@@ -73,7 +71,7 @@ def _fall(where: Area, row: int, label: str, line: LineChange) -> list[Markup]:
 # ------------------------------------------------------------------------------------------------------ what was tried
 
 
-def tried(report: FixReport, *, width: float = 720, height: float = 380, scroll: bool = True) -> Markup | None:
+def tried(report: FixReport, width: float = 720) -> Markup | None:
     """Artifact left against distortion of every repair that was tried; ``None`` where fewer than two were."""
     points = [(n, p) for n, p in enumerate(report.frontier, start=1) if not math.isnan(p.psnr_db)]
     shown = [(n, p) for n, p in points if math.isfinite(p.worst_db)]
@@ -86,6 +84,7 @@ def tried(report: FixReport, *, width: float = 720, height: float = 380, scroll:
     x_room, y_room = 0.08 * (max(x_values) - min(x_values)) or 1.0, 0.08 * (max(y_values) - min(y_values)) or 1.0
     unchanged = max(x_values) + 2.5 * x_room
     end = unchanged + x_room if len(finite) < len(shown) else max(x_values) + x_room
+    height = 220 + width / 5
     where = area((min(x_values) - x_room, end), (min(y_values) - y_room, max(y_values) + y_room), width, height)
     places = [(n, p, where.across(min(p.psnr_db, unchanged)), where.down(p.worst_db)) for n, p in shown]
     inner = where.rows() + _columns(where, max(x_values) + x_room)
@@ -95,7 +94,7 @@ def tried(report: FixReport, *, width: float = 720, height: float = 380, scroll:
         f"{n}, {p.method}, {over(p.worst_db)} at {psnr(p.psnr_db)}{', chosen' if p.chosen else ''}" for n, p in shown
     )
     content = [inner, last, names, _limits(where, report) if asked else None, *_joined(places), *_dots(places)]
-    return tag("div", drawing(width, height, label, content, scroll=scroll), class_="plot")
+    return tag("div", drawing(width, height, label, content), class_="plot")
 
 
 _Place = tuple[int, "FrontierPoint", float, float]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from evenly.report.fixed_charts import falls, tried
@@ -21,6 +21,7 @@ from evenly.report.fixed_words import (
     verdict,
     worst,
 )
+from evenly.report.page.charts import fitted
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, code, listing, table
 from evenly.report.page.parts import facts as figures
@@ -124,6 +125,11 @@ def _badged(sheet: Sheet, number: int, row: tuple[str, ...]) -> list[Content]:
     return cells
 
 
+def _fitted(draw: Callable[[FixReport, float], Markup | None], report: FixReport) -> Markup | None:
+    """A drawing, if there is something to draw."""
+    return fitted(lambda width: draw(report, width) or Markup()) if draw(report, 720) else None
+
+
 def _sheet(sheet: Sheet | None, key: str) -> Section:
     return Section(key, sheet.title if sheet else key, _stack(*_table(sheet)))
 
@@ -131,12 +137,14 @@ def _sheet(sheet: Sheet | None, key: str) -> Section:
 def _lines(report: FixReport, tables: dict[str, Sheet]) -> Section:
     change = tables.get("outputs")
     heading = tag("h3", change.title) if change else None
-    return Section("lines", "Lines", _stack(falls(report), *_table(tables.get("lines")), heading, *_table(change)))
+    return Section(
+        "lines", "Lines", _stack(_fitted(falls, report), *_table(tables.get("lines")), heading, *_table(change))
+    )
 
 
 def _tried(report: FixReport, sheet: Sheet | None) -> Section:
     about = "Every repair that was tried: better is lower (less artifact) and further right (closer to the original)."
-    return Section("tried", "What was tried", _stack(tried(report), *_table(sheet)), about, "Tried")
+    return Section("tried", "What was tried", _stack(_fitted(tried, report), *_table(sheet)), about, "Tried")
 
 
 def _check(report: FixReport, sheet: Sheet | None) -> Section:

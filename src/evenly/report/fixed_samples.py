@@ -20,7 +20,7 @@ from evenly.report.fixed_pixels import (
     shades,
     widened,
 )
-from evenly.report.page.charts import Area, Kind, Series, series, text
+from evenly.report.page.charts import Area, Kind, Series, fitted, series, text
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, fold
 from evenly.report.page.pixels import Picture, before_after, cropped, magnified
@@ -35,6 +35,8 @@ __all__ = ["pictures", "spectra"]
 
 _SIDE, _PART, _STRETCH = 512, 192, 240
 """Pixels a side of a picture; of the part of it that is looked at closely; samples of a waveform."""
+_WIDE = 1060
+"""CSS pixels of a drawing over samples."""
 _FEW, _MANY, _SMALL = 2, 4, 256
 """Signals that are shown of large pictures and of small ones; pixels a side of these."""
 _NAMES: dict[Kind, str] = {"before": "before", "after": "after", "reference": "real data"}
@@ -70,11 +72,12 @@ def _picture(seen: Look, n: int, name: str) -> Iterator[Markup]:
     shown = {"before": shades(before, seen.low, seen.high), "after": shades(after, seen.low, seen.high)}
     whole = {kind: cropped(pixels, _SIDE, place)[0] for kind, pixels in shown.items()}
     part = "" if whole["before"].shape == shown["before"].shape else f", {_SIDE} pixels where it changes most"
-    yield before_after(
+    slider = before_after(
         Picture(whole["before"], f"before{part}", f"{name} before the repair"),
         Picture(whole["after"], f"after{part}", f"{name} after the repair"),
         name,
     )
+    yield tag("div", slider, _real(seen, n), class_="beside")
     change, gain = amplified(before, after, seen.high - seen.low)
     most = float(np.abs(after - before).max())
     close = [
@@ -86,12 +89,17 @@ def _picture(seen: Look, n: int, name: str) -> Iterator[Markup]:
             f"{name}: after less before, {gain} times",
         ),
     ]
-    if seen.reference is not None:
-        real = shades(seen.reference[n % len(seen.reference)], seen.low, seen.high)
-        close.append(Picture(cropped(real, _PART)[0], "real data, to compare with", "real data"))
     close[0] = Picture(close[0].pixels, close[0].caption, close[0].description, _within(before.shape[1:], place))
     yield tag("h4", "Where it changes most; the same place of each under a magnifier")
     yield tag("div", magnified(close), class_="abreast")
+
+
+def _real(seen: Look, n: int) -> Markup | None:
+    """What the output should look like, if the reader gave any."""
+    if seen.reference is None:
+        return None
+    real = shades(seen.reference[n % len(seen.reference)], seen.low, seen.high)
+    return magnified([Picture(cropped(real, _PART)[0], "real data, to compare with", "Real data")])
 
 
 def _within(sizes: tuple[int, ...], place: tuple[float, float]) -> tuple[float, float]:
@@ -110,19 +118,13 @@ def _waveform(seen: Look, n: int, name: str) -> Iterator[Markup]:
     start = int((sums[length:] - sums[:-length]).argmax())
     at = np.arange(start, start + length, dtype=float)
     part = slice(start, start + length)
-    yield series(
-        [Series("before", "before", at, before[part]), Series("after", "after", at, after[part])],
-        f"Waveform of {name}, before and after",
-        names=("sample", "value"),
-        height=260,
-    )
+    both = [Series("before", "before", at, before[part]), Series("after", "after", at, after[part])]
+    label = f"Waveform of {name}, before and after"
+    yield fitted(lambda width: series(both, label, names=("sample", "value"), width=width, height=260), _WIDE)
     yield tag("h4", f"Change: after less before; the largest of the whole signal is {change.max():.2g}")
-    yield series(
-        [Series("after", "change", at, (after - before)[part])],
-        f"Change of {name}",
-        names=("sample", "value"),
-        height=170,
-    )
+    moved = [Series("after", "change", at, (after - before)[part])]
+    label = f"Change of {name}"
+    yield fitted(lambda width: series(moved, label, names=("sample", "value"), width=width, height=170), _WIDE)
 
 
 # ------------------------------------------------------------------------------------------------------------- spectra
@@ -147,6 +149,7 @@ def _periods(report: FixReport, samples: Samples) -> list[int]:
 
 
 def _three(seen: Look) -> list[tuple[Kind, NDArray[np.float64]]]:
+    """Signals by whose they are."""
     found: list[tuple[Kind, NDArray[np.float64]]] = [("before", seen.before), ("after", seen.after)]
     return found if seen.reference is None else [*found, ("reference", seen.reference)]
 
@@ -191,10 +194,8 @@ def _curves(seen: Look, periods: Sequence[int]) -> Markup:
                         found.append(text(where.across(at), where.top - 4, f"1/{1 / at:g}" if 1 / at % 1 == 0 else ""))
         return found
 
-    return series(
-        [Series(kind, _NAMES[kind], x, values - top) for kind, values in reversed(levels.items())],
-        "Spectra before and after the repair",
-        names=("cycles per sample; lines of the periods are dotted", "power, dB below the strongest"),
-        extra=marked,
-        low=max(-100.0, min(float(np.quantile(v - top, 0.01)) for v in levels.values()) - _MARGIN_DB),
-    )
+    shown = [Series(kind, _NAMES[kind], x, values - top) for kind, values in levels.items()]
+    names = ("cycles per sample; lines of the periods are dotted", "power, dB below the strongest")
+    low = max(-100.0, min(float(np.quantile(v - top, 0.01)) for v in levels.values()) - _MARGIN_DB)
+    label = "Spectra before and after the repair"
+    return fitted(lambda width: series(shown, label, names=names, extra=marked, low=low, width=width), _WIDE)

@@ -30,6 +30,7 @@ __all__ = [
     "bars",
     "chart",
     "drawing",
+    "fitted",
     "key",
     "series",
     "shape",
@@ -50,6 +51,8 @@ _MARKS: dict[Kind, tuple[str, str]] = {
 }
 _DASHES: dict[Kind, str | None] = {"before": None, "after": None, "reference": "2 3"}
 _MOST_POINTS = 1200  # of a series that a screen can show
+_PHONE, _SHRINKING = 358.0, 800.0
+"""CSS pixels of a drawing for a phone; of the widest one that may shrink."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,13 @@ def text(x: float, y: float, words: str, anchor: str = "middle", kind: str = "so
     return tag("text", words, x=x, y=y, text_anchor=anchor, class_=kind, fill=fill, font_size=11, **more)
 
 
-def drawing(width: float, height: float, label: str, *content: Content, scroll: bool = True) -> Markup:
-    """An SVG that says what it shows; it keeps its size, and where it must, it scrolls."""
+def fitted(draw: Callable[[float], Markup], wide: float = 720) -> Markup:
+    """A drawing made twice, for screens and for phones; letters have one size on both."""
+    return tag("div", tag("div", draw(wide), class_="wide"), tag("div", draw(_PHONE), class_="narrow"))
+
+
+def drawing(width: float, height: float, label: str, *content: Content) -> Markup:
+    """An SVG that says what it shows; a wide one keeps its size and scrolls, others shrink where they must."""
     found = tag(
         "svg",
         tag("title", label),
@@ -177,7 +185,7 @@ def drawing(width: float, height: float, label: str, *content: Content, scroll: 
         aria_label=label,
         class_="drawing",
     )
-    return scrolled(found, label) if scroll else found
+    return scrolled(found, label) if width > _SHRINKING else found
 
 
 def shape(
@@ -257,11 +265,11 @@ def chart(where: Area, label: str, names: tuple[str, str], size: tuple[float, fl
     return drawing(*size, label, where.rows(), where.columns(), where.names(*names), content)
 
 
-_ROW, _LETTERS, _LETTER = 28.0, 30, 6.3
-"""CSS pixels of a row; letters of a label that fit; CSS pixels of a letter."""
+_ROW, _LETTERS, _LETTER = 28.0, 22.0, 6.3
+"""CSS pixels of a row; of a drawing, per letter of the longest label; of a letter."""
 
 
-def bars(rows: Sequence[Bar], label: str, *, name: str, width: float = 720, scroll: bool = True) -> Markup:
+def bars(rows: Sequence[Bar], label: str, *, name: str, width: float = 720) -> Markup:
     """Bars from the top down, with their intervals, over one axis.
 
     Args:
@@ -269,28 +277,27 @@ def bars(rows: Sequence[Bar], label: str, *, name: str, width: float = 720, scro
         label: What it shows, in words.
         name: Of the axis, with its unit.
         width: In CSS pixels.
-        scroll: Whether it keeps its size where there is less room.
     """
     values = [v for row in rows for v in (row.start, row.end, *(row.interval or ()))]
     low, high = min([0.0, *values]), max([0.0, *values])
     room = 0.03 * (high - low) or 1.0
-    labels = [shortened(row.label) for row in rows]
+    labels = [shortened(row.label, width) for row in rows]
     left = 16 + _LETTER * max(map(len, labels))
     right = 16 + _LETTER * max(len(row.words) for row in rows)
     height = 8 + _ROW * len(rows) + 42
     span = (low - room if low < 0 else 0.0, high + room)
     where = area(span, (float(len(rows)), 0.0), width, height, left=left, right=right, top=8)
-    parts: list[Content] = [where.columns(6), where.names(name)]
+    parts: list[Content] = [where.columns(int(width / 110)), where.names(name)]
     for n, (row, words) in enumerate(zip(rows, labels, strict=True)):
         parts.append(_bar(where, where.top + _ROW * (n + 0.5), row, words))
     parts.append(where.rule(x=0.0, stroke="currentColor", class_="frame", stroke_opacity=1.0))
-    return drawing(width, height, label, parts, scroll=scroll)
+    return drawing(width, height, label, parts)
 
 
-def shortened(label: str) -> str:
-    """A label that fits beside a row; the end of a layer's name says more than its beginning."""
-    words = clean(label)
-    return words if len(words) <= _LETTERS else "\N{HORIZONTAL ELLIPSIS}" + words[1 - _LETTERS :]
+def shortened(label: str, width: float) -> str:
+    """A label that fits beside a drawing; the end of a layer's name says more than its beginning."""
+    words, most = clean(label), int(width / _LETTERS)
+    return words if len(words) <= most else "\N{HORIZONTAL ELLIPSIS}" + words[1 - most :]
 
 
 def _bar(where: Area, y: float, row: Bar, label: str) -> list[Markup]:
