@@ -23,7 +23,15 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tests.graph import onnx_cases as cases
 from torch import nn
 
-from evenly.errors import EvenlyError, FormatError, MissingDependencyError, OutputError, UntrustedError, UsageError
+from evenly.errors import (
+    EvenlyError,
+    FormatError,
+    MissingDependencyError,
+    OutputError,
+    UntrustedError,
+    UsageError,
+    VerificationError,
+)
 from evenly.fix import _onnx_saving, _onnx_session
 from evenly.fix.backend import Edit, Layer
 from evenly.fix.onnx_backend import OnnxBackend
@@ -709,7 +717,7 @@ def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.undo()
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     monkeypatch.setattr(_onnx_saving, "_same", lambda a, b: False)
-    with pytest.raises(OutputError, match="not that of the model"):
+    with pytest.raises(VerificationError, match="not that of the model"):
         edited.save(tmp_path / "n.onnx")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

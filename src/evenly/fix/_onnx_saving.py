@@ -15,7 +15,7 @@ import onnx
 import onnx.checker
 from onnx import ModelProto
 
-from evenly.errors import OutputError, UsageError
+from evenly.errors import OutputError, UsageError, VerificationError
 from evenly.fix._onnx_session import Session, guessed_batches
 from evenly.fix._onnx_tensors import Home
 from evenly.fix._onnx_writing import locations, write_model
@@ -47,7 +47,8 @@ def save_model(
         batch: What to run it on, or ``None``.
 
     Raises:
-        OutputError: If it cannot be written, or is not the model once it is.
+        OutputError: If it cannot be written.
+        VerificationError: If what was written is not the model.
         UsageError: If the model does not run on the batch.
     """
     path = path.resolve()  # a link stays a link
@@ -102,14 +103,16 @@ def _names(found: list[str], path: Path, folder: Path, source: Path | None) -> d
 def _verify(staged: Path, path: Path, source: Path | ModelProto, session: Session, batch: Any) -> None:
     problem = _problem(staged)
     if problem is not None and _problem(source) is None:
-        raise OutputError(f"{path}: not written, since onnx.checker refuses the result: {problem}; report this model")
+        raise VerificationError(
+            f"{path}: not written, since onnx.checker refuses the result: {problem}; report this model"
+        )
     written = onnx.load_model(str(staged), load_external_data=False)
     again = Session(written, staged.parent)
     used = batch if batch is not None else _running(session)
     first, second = session.run(used), again.run(used)
     for name in session.outputs:
         if not _same(first[name], second[name]):
-            raise OutputError(
+            raise VerificationError(
                 f"{path}: not written, since its output {name!r} is not that of the model in memory; report this model"
             )
 
