@@ -12,16 +12,18 @@ from evenly.errors import UsageError
 __all__ = ["random_inputs"]
 
 SIGNALS = 16
-"""At least so many are made."""
+"""At least so many are made, if nobody says."""
 _MOST_COLOURS = 4
 
 
-def random_inputs(example: Sequence[Any], seed: int, constants: bool) -> tuple[list[tuple[Any, ...]], str]:
+def random_inputs(
+    example: Sequence[Any], seed: int, constants: bool, signals: int = SIGNALS
+) -> tuple[list[tuple[Any, ...]], str]:
     """Batches of the example's shapes.
 
     Floating inputs are standard normal, others stay as in the example. With `constants`, if the only input looks like
     an image or signal ``(N, C, *sizes)`` with up to 4 channels, every second batch is of constants, one random colour
-    per signal (standard normal): constants have no lines of their own.
+    per signal (standard normal): constants have no lines of their own. At least `signals` are made.
 
     Returns:
         The batches as numpy arrays, and what they are in words.
@@ -36,7 +38,7 @@ def random_inputs(example: Sequence[Any], seed: int, constants: bool) -> tuple[l
     rng = np.random.default_rng(seed)
     first = values[floating[0]]
     plain = constants and len(values) == 1 and 3 <= first.ndim <= 5 and first.shape[1] <= _MOST_COLOURS
-    count = -(-SIGNALS // max(1, first.shape[0] if first.ndim else 1))
+    count = -(-signals // max(1, first.shape[0] if first.ndim else 1))
     count += count % 2 if plain else 0
     batches = []
     for number in range(max(count, 2 if plain else 1)):

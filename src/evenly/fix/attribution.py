@@ -43,7 +43,7 @@ from evenly.fix.levels import powers, resolvable
 from evenly.measure.phases import check_periods
 from evenly.measure.result import PERIODS
 
-__all__ = ["attribute"]
+__all__ = ["attribute", "name_of", "opened"]
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
@@ -94,7 +94,7 @@ def attribute(
     wanted = check_periods(PERIODS if periods is None else periods)
     survey = _Survey(subject, wanted, progress or (lambda done, total: None))
     return Attribution(
-        model=_name(model),
+        model=name_of(model),
         direction="backward" if backward else "forward",
         output=subject.output,
         inputs=words,
@@ -228,14 +228,19 @@ def _subject(model: Any, batches: Sequence[Any], output: str | None, backward: b
         return Backward(getattr(model, "model", model) if _is_backend(model) else model, batches, output, seed)
     from evenly.fix._attribution_forward import Forward
 
-    return Forward(_backend(model), batches, output)
+    return Forward(opened(model), batches, output)
 
 
 def _is_backend(model: Any) -> bool:
     return all(hasattr(model, name) for name in ("layers", "run", "edited"))
 
 
-def _backend(model: Any) -> Backend:
+def opened(model: Any) -> Backend:
+    """A model as repairs see it; torch and onnx are imported where they are needed.
+
+    Raises:
+        UsageError: If it is none.
+    """
     if "torch" in sys.modules and isinstance(model, sys.modules["torch"].nn.Module):
         from evenly.fix.torch_backend import TorchBackend
 
@@ -250,7 +255,8 @@ def _backend(model: Any) -> Backend:
     raise UsageError(f"{type(model).__name__} is no model; give a torch module, an ONNX file or model, or a backend")
 
 
-def _name(model: Any) -> str:
+def name_of(model: Any) -> str:
+    """Of a model, for people: the file's, else the class."""
     if isinstance(model, str | os.PathLike):
         return os.path.basename(os.fspath(model))
     return type(model.model if _is_backend(model) else model).__name__

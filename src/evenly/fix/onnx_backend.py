@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from evenly.errors import FormatError, UntrustedError, UsageError
-from evenly.fix._onnx_geometry import known_sizes
+from evenly.fix._onnx_geometry import known_values
 from evenly.fix._onnx_places import Place, find_places
 from evenly.fix._onnx_saving import save_model
 from evenly.fix._onnx_session import Session
@@ -24,7 +24,7 @@ from evenly.fix._onnx_surgery import Surgery
 from evenly.fix._onnx_tensors import Home, all_tensors, is_external
 from evenly.fix.backend import Edit, Floats, Layer, Run
 from evenly.graph.onnx.files import check_model, inlined, parse_model
-from evenly.graph.onnx.reader import opened
+from evenly.graph.onnx.reader import OnnxFile, opened
 
 __all__ = ["OnnxBackend"]
 
@@ -88,7 +88,7 @@ class OnnxBackend:
         self._sessions: dict[frozenset[str], Session] = {}
         try:
             read = opened(inlined(model, path), path)
-            self._opset = read.opset
+            self._read, self._opset = read, read.opset
             self._places, self._unlisted = find_places(model, read, names, phased)
         except (FormatError, UntrustedError) as error:
             if str(error).startswith(str(path)):
@@ -101,9 +101,24 @@ class OnnxBackend:
         return self._model
 
     @property
+    def path(self) -> Path:
+        """Of the file that it was read from: external data lie beside it."""
+        return self._path
+
+    @property
     def unlisted(self) -> Mapping[str, str]:
         """Convolutions that are not among the layers, with the reason."""
         return dict(self._unlisted)
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where the layers stand."""
+        return self._places
+
+    @property
+    def file(self) -> OnnxFile:
+        """The model as it was read."""
+        return self._read
 
     @cached_property
     def _layers(self) -> tuple[Layer, ...]:
@@ -156,16 +171,25 @@ class OnnxBackend:
         if twice is not None:
             raise UsageError(f"layer {twice!r} has two edits, expected one; make them one after the other")
         places = [self._place(name) for name in names]
-        model = ModelProto()
-        model.CopyFrom(self._model)
-        surgery = Surgery(model, self._path.parent, self._opset, known_sizes(self._model))
-        surgery.homes.update(self._homes)
+        surgery = self.operated()
         for place, edit in zip(places, edits, strict=True):
             surgery.apply(place, edit)
-        made = {result: inner for inner, result in surgery.renamed.items()}
+        return self.renewed(surgery)
+
+    def operated(self) -> Surgery:
+        """A copy of the model that may be changed."""
+        model = ModelProto()
+        model.CopyFrom(self._model)
+        surgery = Surgery(model, self._path.parent, self._opset, known_values(self._model))
+        surgery.homes.update(self._homes)
+        return surgery
+
+    def renewed(self, surgery: Surgery) -> Self:
+        """The model after changes; layers are called as they were."""
+        made = {result: inner for inner, result in {**surgery.moved, **surgery.renamed}.items()}
         known = {made.get(p.output, p.output): p.name for p in self._places}
         new = type(self).__new__(type(self))
-        new._set(model, self._path, self._file, surgery.homes, known, {**self._phased, **surgery.renamed})
+        new._set(surgery.model, self._path, self._file, surgery.homes, known, {**self._phased, **surgery.renamed})
         return new
 
     def save(self, path: str | os.PathLike[str], batch: Any = None) -> None:

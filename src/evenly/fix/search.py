@@ -14,7 +14,7 @@ from evenly.errors import EvenlyError
 from evenly.fix.backend import Backend
 from evenly.fix.candidates import Candidate, candidates, described
 from evenly.fix.result import FrontierPoint, LayerRepair
-from evenly.fix.solved import AIM_DB, LayerSolver, Solved
+from evenly.fix.solved import AIM_DB, LayerSolver
 from evenly.fix.task import Judgement, Task
 
 __all__ = ["Loss", "Progress", "Search", "Tried"]
@@ -113,61 +113,44 @@ class Search:
 
     def _output(self, base: Tried, output: str, found: Sequence[Candidate]) -> Tried:
         begun = len(self.tried)
+        last: _Attempt | None = None
         for number, candidate in enumerate(found):
             self._say(str(candidate), number / len(found))
             try:
-                accepted = self._candidate(base, output, candidate)
+                last = _Attempt(self, base, output, candidate)
+                accepted = self._accepted_of(last)
             except EvenlyError as error:
                 self.refused.append(f"{candidate}: {error}")
                 continue
             if accepted is not None:
                 return accepted
-        within = [t for t in self.tried[begun:] if self.task.psnr(t.found) >= self.task.max_distortion]
+        for rise in RISES if last is not None else ():
+            if last is not None and self._affordable(last.tried(rise, GAMMAS[1])):
+                break
+        within = [t for t in self.tried[begun:] if self._affordable(t)]
         reached = [t for t in within if self._lines(t, output) <= self.task.within_db]
         if reached:  # only the loss stood against them
             return min(reached, key=lambda t: t.loss or 0.0)
         return min([base, *within], key=lambda t: self._lines(t, output))
 
-    def _candidate(self, base: Tried, output: str, candidate: Candidate) -> Tried | None:
-        """Try a layer; what it gave if it is accepted."""
-        current = base.backend
-        layer = next(each for each in current.layers() if each.name == candidate.layer)
-        solver = LayerSolver(self.task, current, layer, output, extra=candidate.extra, phases=candidate.phases)
-
-        def tried(solved: Solved, words: str) -> Tried:
-            now = next((each for each in solved.backend.layers() if each.name == layer.name), None)
-            after = described(now) if now is not None else described(layer) + f", weights by phase {candidate.phases}"
-            repair = LayerRepair(layer.name, "solve", described(layer), after, solved.weight_change)
-            return self.add(
-                self.judged(
-                    f"{candidate}{words}",
-                    solved.backend,
-                    (*base.repairs, repair),
-                    cost=(base.cost or 1.0) * candidate.cost,
-                )
-            )
-
-        aim = self.task.within_db - AIM_DB
-        gammas = GAMMAS if solver.paired else (0.0,)
-        for gamma in gammas:
-            last = tried(solver.solve(aim, gamma), f", task weight {gamma:g}" if gamma else "")
-            if self._accepted(last, output):
-                return last
-            if self._lines(last, output) > self.task.within_db + AIM_DB:
-                break  # another weight would not lower lines that this layer cannot lower
-        for rise in RISES:
-            if self.task.psnr(last.found) >= self.task.max_distortion:
-                break
-            last = tried(solver.solve(aim + rise, gammas[len(gammas) // 2]), f", lines {rise:g} dB higher")
+    def _accepted_of(self, attempt: _Attempt) -> Tried | None:
+        """The least change first: if that is too much, no freedom for the task is left."""
+        least = attempt.tried(0.0, GAMMAS[-1])
+        if not self._affordable(least) or self._lines(least, attempt.output) > self.task.within_db:
+            return None
+        freer = GAMMAS[:-1] if attempt.paired else ()
+        for tried in (*(attempt.tried(0.0, gamma) for gamma in freer), least):
+            if self._accepted(tried, attempt.output):
+                return tried
         return None
+
+    def _affordable(self, tried: Tried) -> bool:
+        return self.task.psnr(tried.found) >= self.task.max_distortion
 
     def _accepted(self, tried: Tried, output: str) -> bool:
         if tried.loss is not None and self.before.loss is not None and tried.loss > LOSS_RISE * self.before.loss:
             return False
-        return (
-            self._lines(tried, output) <= self.task.within_db
-            and self.task.psnr(tried.found) >= self.task.max_distortion
-        )
+        return self._lines(tried, output) <= self.task.within_db and self._affordable(tried)
 
     def _lines(self, tried: Tried, output: str) -> float:
         """The worst line of an output over its reference, in dB."""
@@ -180,3 +163,34 @@ class Search:
     def _say(self, words: str, share: float) -> None:
         if self._progress is not None:
             self._progress(words, share)
+
+
+class _Attempt:
+    """One candidate, ready to be solved for limits and weights of the task."""
+
+    def __init__(self, search: Search, base: Tried, output: str, candidate: Candidate) -> None:
+        self._search, self._base, self.output, self._candidate = search, base, output, candidate
+        self._layer = next(each for each in base.backend.layers() if each.name == candidate.layer)
+        self._solver = LayerSolver(
+            search.task, base.backend, self._layer, output, extra=candidate.extra, phases=candidate.phases
+        )
+
+    @property
+    def paired(self) -> bool:
+        """Whether the task can be weighed."""
+        return self._solver.paired
+
+    def tried(self, rise: float, gamma: float) -> Tried:
+        """Solve with lines so many dB higher than what is asked for, and keep what came out."""
+        task, layer, candidate = self._search.task, self._layer, self._candidate
+        solved = self._solver.solve(task.within_db - AIM_DB + rise, gamma if self.paired else 0.0)
+        now = next((each for each in solved.backend.layers() if each.name == layer.name), None)
+        after = described(layer if now is None else now)
+        if candidate.phases > 1:
+            after += f", weights by phase {candidate.phases}"
+        words = f", lines {rise:g} dB higher" if rise else f", task weight {gamma:g}" if self.paired else ""
+        repair = LayerRepair(layer.name, "solve", described(layer), after, solved.weight_change)
+        cost = (self._base.cost or 1.0) * candidate.cost
+        return self._search.add(
+            self._search.judged(f"{candidate}{words}", solved.backend, (*self._base.repairs, repair), cost=cost)
+        )

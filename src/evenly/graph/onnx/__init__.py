@@ -7,6 +7,6 @@
 
 from __future__ import annotations
 
-from evenly.graph.onnx.reader import read_onnx
+from evenly.graph.onnx.reader import read_onnx, read_proto
 
-__all__ = ["read_onnx"]
+__all__ = ["read_onnx", "read_proto"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from evenly.graph.ir import Graph
 
-__all__ = ["OnnxFile", "opened", "read_onnx"]
+__all__ = ["OnnxFile", "opened", "read_onnx", "read_opened"]
 
 Shape = tuple[int, ...]
 Result = TypeVar("Result")
@@ -108,12 +108,45 @@ def read_onnx(
         InputShapeError: If ``input_shapes`` does not fit its inputs, or open sizes cannot be guessed.
     """
     try:
-        return _read(opened(load_model(path), Path(path)), input_shapes or {}, use_weights, training)
+        return read_opened(opened(load_model(path), Path(path)), input_shapes, use_weights, training)
     except (FormatError, InputShapeError) as error:
         # Context is added once, at the boundary.
         if str(error).startswith(f"{path}"):
             raise
         raise type(error)(f"{path}: {error}") from error
+
+
+def read_proto(
+    model: ModelProto, path: str | os.PathLike[str], *, input_shapes: Mapping[str | int, Sequence[int]] | None = None
+) -> Graph:
+    """Read a network that :func:`evenly.graph.onnx.files.load_model` has loaded, and that was edited since.
+
+    Args:
+        model: The model, which stays as it is.
+        path: Of its file: external data lie beside it.
+        input_shapes: As in :func:`read_onnx`.
+
+    Raises:
+        FormatError: If it is damaged.
+        UntrustedError: If its external data lies outside the folder.
+        InputShapeError: If ``input_shapes`` does not fit its inputs, or open sizes cannot be guessed.
+    """
+    return _read(opened(model, Path(path)), input_shapes or {}, use_weights=True, training=False)
+
+
+def read_opened(
+    file: OnnxFile,
+    input_shapes: Mapping[str | int, Sequence[int]] | None = None,
+    use_weights: bool = True,
+    training: bool = False,
+) -> Graph:
+    """As :func:`read_onnx`, of a model that is opened already.
+
+    Raises:
+        FormatError: If it is damaged.
+        InputShapeError: As there.
+    """
+    return _read(file, input_shapes or {}, use_weights, training)
 
 
 def _read(file: OnnxFile, declared: Mapping[str | int, Sequence[int]], use_weights: bool, training: bool) -> Graph:
