@@ -119,6 +119,10 @@ export function slider(
   };
 }
 
+/** A frame that scrolls sideways where it is too narrow, by keyboard as well: for content that takes no focus itself. */
+export const scrolled = (label: string): HTMLElement =>
+  h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label });
+
 /** A push button. */
 export function button(label: string, pressed: () => void, attributes: Attributes = {}): HTMLButtonElement {
   const element = h("button", { type: "button", ...attributes }, label);

@@ -1,6 +1,6 @@
 /** Panel 2: counts along two axes, painted step by step, and what evenness costs. */
 import { fillOf, FONT, paletteOf, pointed, sheet } from "../canvas";
-import { button, facts, framed, h, onLook, refill, show, slider, symbol } from "../dom";
+import { button, facts, framed, h, onLook, refill, scrolled, show, slider, symbol } from "../dom";
 import { linked, whole } from "../links";
 import { degreesOfFreedom, outputSize, overlapMap, ratio, overlapCounts, unevenness, type Axis } from "../theory";
 
@@ -42,7 +42,7 @@ export function planes(body: Element): void {
   const frame = h("div", { class: "scroll" }, canvas);
   const reading = h("p", { class: "formula", id: "planes-reading", "aria-live": "polite" });
   const result = h("div");
-  const freedom = h("div", { class: "scroll" });
+  const freedom = scrolled("Free parameters by kernel and stride");
   const link = linked("planes", restore);
   let axis: Axis = axisOf(0);
   let timer = 0;

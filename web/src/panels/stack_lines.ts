@@ -45,7 +45,7 @@ export function owners(lines: Element, { blocks, unit }: Stack, end: Statistics,
               h("th", {}, "Period"),
               h("th", { class: "wide" }, "First made by"),
               h("th", {}, "Share of power"),
-              h("th", {}, ""),
+              h("td", {}),
             ),
           ),
           h("tbody", {}, ...rows),
@@ -75,30 +75,36 @@ export function stems(spectrum: Element, room: number, { blocks, unit }: Stack, 
     colours.set(period, colour);
     return colour;
   };
-  const stemsOf = new Map<string, string>();
-  const dotsOf = new Map<string, string>();
+  // one path for all marks of a colour: hundreds of elements would take the browser longer than all the numbers
+  const [stemsOf, dotsOf, ticksOf] = [new Map<string, string>(), new Map<string, string>(), new Map<string, string>()];
+  const draw = (paths: Map<string, string>, stroke: string, px: number, py: number, line: string): void => {
+    paths.set(stroke, `${paths.get(stroke) ?? ""}M${px.toFixed(2)} ${py.toFixed(2)}${line}`);
+  };
   const circles: SVGElement[] = [];
   for (let f = 0; f <= end.cell / 2; f++) {
     const period = linePeriod(f, end.cell);
     const stroke = colourOf(period);
     const place = x(f / end.cell);
-    if (then && then[f]! > 1e-9)
-      circles.push(s("circle", { cx: place, cy: level(then[f]!), r: 4.5, fill: "none", stroke, "stroke-width": 1.5 }));
+    const many = end.cell > 64;
+    if (then && then[f]! > 1e-9) {
+      const high = level(then[f]!);
+      if (many) draw(ticksOf, stroke, place - 2.5, high, "h5");
+      else circles.push(s("circle", { cx: place, cy: high, r: 4.5, fill: "none", stroke, "stroke-width": 1.5 }));
+    }
     if (now[f]! < 1e-9) continue;
-    const high = level(now[f]!).toFixed(2);
-    stemsOf.set(stroke, `${stemsOf.get(stroke) ?? ""}M${place.toFixed(2)} ${floor}V${high}`);
-    if (end.cell > 64) {
-      dotsOf.set(stroke, `${dotsOf.get(stroke) ?? ""}M${place.toFixed(2)} ${high}h0`);
+    draw(stemsOf, stroke, place, floor, `V${level(now[f]!).toFixed(2)}`);
+    if (many) {
+      draw(dotsOf, stroke, place, level(now[f]!), "h0");
       continue;
     }
     const words =
       f === 0 ? `the constant: ${percent(now[0]!)}` : `period ${period} ${unit}: ${show(10 * Math.log10(now[f]!))} dB`;
     circles.push(s("circle", { cx: place, cy: level(now[f]!), r: 4, fill: stroke }, s("title", {}, words)));
   }
-  // one path for all stems of a colour: hundreds of elements would take the browser longer than all the numbers
   const wide = Math.max(1.5, Math.min(5, 130 / end.cell));
   const marks = [
     ...[...stemsOf].map(([stroke, d]) => s("path", { d, stroke, "stroke-width": wide })),
+    ...[...ticksOf].map(([stroke, d]) => s("path", { d, stroke, "stroke-width": 1.5 })),
     ...[...dotsOf].map(([stroke, d]) => s("path", { d, stroke, "stroke-width": 4, "stroke-linecap": "round" })),
     ...circles,
   ];
@@ -149,7 +155,7 @@ export function removed({ blocks }: Stack, found: readonly Statistics[]): string
     `The last layer, ${nameOf(tail)}, against the constant: ${words.join(", ") || "no lines to remove"}. ` +
     (tail.kind === "box"
       ? "Equal weights remove exactly the periods that divide the kernel; that is an average, not a network that learns."
-      : "Random weights only attenuate; hollow circles are the lines before it.")
+      : "Random weights only attenuate; hollow circles, or ticks where lines are many, are the lines before it.")
   );
 }
 

@@ -1,7 +1,7 @@
 /** Panel 3: any stack of layers before training: pattern, power and spectrum at every depth, and who made which line. */
 import { layerColour } from "../colours";
 import { tile } from "../canvas";
-import { button, choice, facts, framed, h, inFrames, onLook, percent, refill, show } from "../dom";
+import { button, choice, facts, framed, h, inFrames, onLook, percent, refill, scrolled, show } from "../dom";
 import { sample } from "../draws";
 import { linked, whole, word } from "../links";
 import { encode, layerList } from "../layer_list";
@@ -70,8 +70,8 @@ export function stacks(body: Element): void {
   const [depths, draws] = [gallery(variances), gallery(samples)];
   const paint = inFrames();
   const result = h("div");
-  const lines = h("div", { class: "scroll" });
-  const spectrum = h("div", { class: "scroll" });
+  const lines = scrolled("Lines at the output, as a table");
+  const spectrum = scrolled("Lines at the output, as a drawing");
   const last = h("p", { class: "note" });
   const link = linked("stacks", restore);
   let seed = 1;
