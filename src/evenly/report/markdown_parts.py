@@ -66,8 +66,8 @@ def _clipped(text: str) -> str:
 
 
 def strong(text: str) -> Safe:
-    """Bold."""
-    return Safe(f"**{escaped(text)}**")
+    """Bold; nothing without text."""
+    return Safe(f"**{escaped(text)}**" if text else "")
 
 
 def heading(level: int, *text: str) -> Safe:
