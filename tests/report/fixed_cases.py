@@ -7,11 +7,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+import attributed_samples
 import numpy as np
 import report_samples
 
 from evenly.check.result import Report
-from evenly.fix.attributed import Attribution, Budget, Effect, LayerAttribution, Line
 from evenly.fix.levels import Level
 from evenly.fix.result import (
     Cost,
@@ -78,26 +78,6 @@ def samples(axes: int = 2, channels: int = 3, size: int = 96, count: int = 2, se
     after = real + 0.01 * waves
     made = [np.asarray(a, np.float32) for a in (before, after, real)]
     return Samples("y", *made, 0.0, 1.0) if axes != 1 else Samples("y", *made, -1.0, 1.0)
-
-
-def attribution(direction: str = "forward") -> Attribution:
-    kinds = {2: (13.4, 11.9, 14.9, 0.97), 4: (5.2, 4.4, 6.0, 0.71)}
-    found = {p: Effect(*values) for p, values in kinds.items()}
-    small = {2: Effect(0.8, 0.2, 1.4, 0.06), 4: Effect(-0.3, -0.9, 0.3, -0.02)}
-    budget = {
-        2: Budget(2, 1.92, 0.004, 0.0011, 1.86, 0.0009, 0.06, -0.0009, between=0.0),
-        4: Budget(4, 0.21, 0.01, 0.05, 0.12, 0.06, 0.03, 0.0, between=-0.002),
-    }
-    none = {2: Budget(None, reason="its input has no axis"), 4: Budget(2, 0.05, 0.01, between=0.004)}
-    layers = (
-        LayerAttribution("main.0", "transposed", "balanced by output", small, none),
-        LayerAttribution("main.3", "transposed", "balanced by output", found, budget),
-        LayerAttribution("head", "convolution", None, {}, {}, "makes all positions alike"),
-        LayerAttribution("odd", "subpixel", None, {}, {}, "shares its weights with another layer", fixed=True),
-    )
-    lines = {2: Line(2, 31.2, 30.1, 32.3, 12), 4: Line(4, 12.6, 11.0, 14.2, 12), 3: Line(3, 0.4, -0.4, 1.2, 12)}
-    together = {2: Effect(14.1, 12.6, 15.6, 0.98), 4: Effect(5.9, 5.0, 6.8, 0.8)}
-    return Attribution("net", direction, "y", "random signals", 12, lines, layers, together, {2: 0.01, 4: None})  # type: ignore[arg-type]
 
 
 def clean_check() -> Report:
@@ -171,9 +151,7 @@ def hostile() -> FixReport:
     bad = HOSTILE
     layer = LayerRepair(bad, bad, bad, bad, 0.1, bad)
     points = tuple(replace(point, method=bad) for point in frontier())
-    found = attribution()
-    layers = tuple(replace(one, name=bad, kind=bad, even=bad, untested=one.untested and bad) for one in found.layers)
-    found = replace(found, model=bad, output=bad, inputs=bad, layers=layers, notes=(bad,))
+    found = attributed_samples.hostile(bad)
     checked = report_samples.ordinary()
     checked = replace(checked, findings=tuple(replace(f, code=bad, layer=bad) for f in checked.findings))
     return report(
@@ -191,7 +169,7 @@ ALL = MappingProxyType(
         "structural": bare,
         "folded": lambda: bare("folded"),
         "surroundings": surroundings,
-        "attributed": lambda: report(attribution=attribution()),
+        "attributed": lambda: report(attribution=attributed_samples.ordinary()),
         "hostile": hostile,
     }
 )

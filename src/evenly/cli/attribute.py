@@ -25,6 +25,7 @@ class AttributionForm(StrEnum):
     TEXT = "text"
     JSON = "json"
     MARKDOWN = "markdown"
+    HTML = "html"
 
 
 def attribute(

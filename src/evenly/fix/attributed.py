@@ -220,6 +220,12 @@ class Attribution:
 
         return render(self)
 
+    def _repr_html_(self) -> str:
+        """The lines and the layers behind each in a notebook."""
+        from evenly.report.attributed_notebook import to_html
+
+        return to_html(self)
+
 
 def _by_period(values: Mapping[int, Effect] | Mapping[int, Budget]) -> dict[str, Any]:
     return {str(period): asdict(value) for period, value in values.items()}

@@ -10,12 +10,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evenly.check.result import Report
 from evenly.fix.attributed import Attribution
 from evenly.fix.backend import Backend
 from evenly.fix.levels import Level
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "FORMAT_VERSION",
@@ -273,8 +276,33 @@ class FixReport:
         }
 
     def to_json(self, indent: int | None = 2) -> str:
-        """:meth:`to_dict` as text."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+        """:meth:`to_dict` as text, with the tool that made it; see ``docs/json.md``."""
+        from evenly import __version__
+
+        form = {"format_version": FORMAT_VERSION, "tool": {"name": "evenly", "version": __version__}, **self.to_dict()}
+        return json.dumps(form, indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def __str__(self) -> str:
+        """The report as ``evenly fix`` prints it."""
+        from evenly.report.fixed import render_fix
+
+        return render_fix(self, "text")
+
+    def _repr_html_(self) -> str:
+        """The verdict, the lines and the layers in a notebook."""
+        from evenly.report.fixed_notebook import to_html
+
+        return to_html(self)
+
+    def plot(self) -> Figure:
+        """Lines before and after, and every repair that was tried, as a figure.
+
+        Raises:
+            MissingDependencyError: If matplotlib is not installed.
+        """
+        from evenly.report.fixed_plot import plot_fix
+
+        return plot_fix(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,6 +336,14 @@ class FixResult:
         from evenly.fix.saving import save
 
         save(self, Path(path))
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook."""
+        return self.report._repr_html_()
+
+    def plot(self) -> Figure:
+        """Lines before and after, and every repair that was tried, as a figure: see :meth:`FixReport.plot`."""
+        return self.report.plot()
 
 
 def _number(value: float | int | None) -> float | int | str | None:

@@ -144,6 +144,7 @@ ATTRIBUTED_REPORTERS: Mapping[str, str] = MappingProxyType(
         "text": "evenly.report.attributed_console",
         "json": "evenly.report.attributed_json",
         "markdown": "evenly.report.attributed_markdown",
+        "html": "evenly.report.attributed_page",
     }
 )
 """Module per format of an attribution; each has a function ``render``."""

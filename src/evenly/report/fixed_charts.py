@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["falls", "tried"]
 
-_ROW = 36.0
-"""CSS pixels."""
+_ROW, _BESIDE = 36.0, 48.0
+"""CSS pixels of a row; for a number beside a mark."""
 
 
 def falls(report: FixReport, width: float = 720) -> Markup | None:
@@ -30,10 +30,10 @@ def falls(report: FixReport, width: float = 720) -> Markup | None:
     if not rows:
         return None
     values = [v for _, line in rows for v in (line.before_over_db, line.after_over_db, line.limit_db, 0.0)]
-    room = 0.07 * (max(values) - min(values))
-    left = 24.0 + 6.4 * max(len(label) for label, _ in rows)
+    left = 20.0 + 6.4 * max(len(label) for label, _ in rows)
     height = 14 + _ROW * len(rows) + 42
-    where = area((min(values) - room, max(values) + 1.6 * room), (len(rows), 0), width, height, left=left, top=14)
+    span = (min(values), max(values) + 1e-9)
+    where = area(span, (len(rows), 0), width, height, left=left + _BESIDE, right=_BESIDE, top=14)
     what = f"dB over {compared(report)}"
     parts = [where.columns(int(width / 80)), where.rule(x=0.0, stroke_opacity=1.0), where.names(what)]
     marks = [_fall(where, n, label, line) for n, (label, line) in enumerate(rows)]
@@ -58,7 +58,7 @@ def _fall(where: Area, row: int, label: str, line: LineChange) -> list[Markup]:
     anchors = ("start", "end") if side > 0 else ("end", "start")
     beside = abs(before - after) > 1
     return [
-        text(where.left - 14, y, label, "end", "ink", dy="0.36em"),
+        text(where.left - _BESIDE, y, label, "end", "ink", dy="0.36em"),
         shape("reference", where.across(line.limit_db), y, 7),
         way,
         shape("before", before, y),

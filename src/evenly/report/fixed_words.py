@@ -104,7 +104,7 @@ def tone(report: FixReport) -> Literal["bad", "fair", "good"]:
 def compared(report: FixReport) -> str:
     """What lines are compared with, in short."""
     real = any(line.reference is not None for output in report.outputs for line in output.lines)
-    return "the reference's own" if real else "their surroundings"
+    return "the real data's own" if real else "their surroundings"
 
 
 def worst(report: FixReport) -> tuple[OutputChange, LineChange] | None:
@@ -157,8 +157,8 @@ def facts(report: FixReport) -> Iterator[tuple[str, str]]:
 def certificate(report: FixReport) -> str:
     """What is certain whatever the data are, to follow ``certified:`` or ``not certified:``."""
     if report.certificate:
-        return "all phases of every up-sampling layer have equal DC gains: constants give constants, whatever the data."
-    return "phases of up-sampling layers may differ in DC gain; the figures hold for data like these."
+        return "the weights keep constants constant away from the borders, whatever the data are."
+    return "a constant may still get a pattern; the figures hold for data like these."
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
