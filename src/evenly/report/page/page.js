@@ -1,17 +1,24 @@
 "use strict";
 document.documentElement.classList.add("js");
 
+// A whole number of the screen's pixels for each of the picture's, as many as there is room for: anything else makes a
+// pattern of its own.
+const fit = (image, room) => {
+  const ratio = window.devicePixelRatio || 1, shown = Number(image.dataset.factor);
+  const width = image.width / shown, height = image.height / shown;
+  const wanted = Math.min(Math.round(shown * ratio), Math.floor(room * ratio / width));
+  const factor = Math.max(1, wanted) / ratio;
+  image.style.width = width * factor + "px";
+  image.style.height = height * factor + "px";
+  return { width, height, factor };
+};
+
 // Pictures of one row: under each the same place, enlarged pixel by pixel.
 for (const row of document.querySelectorAll(".magnified")) {
   const SIDE = 24; // pixels of the picture that are seen
   const CELL = Math.max(6, Math.min(12, Math.floor((row.clientWidth - 4) / SIDE))); // how large each is drawn
   const pictures = [...row.querySelectorAll(".view img")].map((image) => {
-    // A whole number of the screen's pixels for each of the picture's: anything else makes a pattern of its own.
-    const ratio = window.devicePixelRatio || 1, shown = Number(image.dataset.factor);
-    const width = image.width / shown, height = image.height / shown;
-    const factor = Math.max(1, Math.round(shown * ratio)) / ratio;
-    image.style.width = width * factor + "px";
-    image.style.height = height * factor + "px";
+    const { width, height, factor } = fit(image, row.clientWidth);
     const frame = document.createElement("div"), box = document.createElement("div"), lens = document.createElement("canvas");
     frame.className = "held"; box.className = "box"; lens.className = "lens";
     image.replaceWith(frame); frame.append(image, box);
@@ -63,6 +70,7 @@ for (const row of document.querySelectorAll(".magnified")) {
 
 // Before and after: what the slider leaves of the picture on top.
 for (const pair of document.querySelectorAll(".compare")) {
+  for (const image of pair.querySelectorAll("img")) fit(image, pair.parentElement.clientWidth);
   const slider = pair.querySelector("input"), top = pair.querySelector(".before .view");
   const cut = () => {
     top.style.clipPath = "inset(0 " + (100 - slider.value) + "% 0 0)";

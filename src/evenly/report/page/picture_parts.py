@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,17 @@ import numpy as np
 
 from evenly.measure.levels import grey_levels
 from evenly.measure.place import fold, local_amplitude, planes_of, shown, spectrum
-from evenly.measure.result import TRACES
 from evenly.measure.tapers import new_lines
-from evenly.report.measured_words import LEGEND, decibels, percent, probability, strongest, testable, where
+from evenly.report.measured_words import (
+    LEGEND,
+    PICTURE_HEAD,
+    decibels,
+    percent,
+    probability,
+    strongest,
+    testable,
+    where,
+)
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, listing, table
 from evenly.report.page.pixels import Picture, cropped, magnified, reduced, uri
@@ -24,9 +32,9 @@ if TYPE_CHECKING:
 
     from evenly.measure.result import Measurement, PeriodResult, Trace
 
-__all__ = ["TRACES_LEGEND", "Look", "grey_bytes", "periods_table", "picture_facts", "picture_sections"]
+__all__ = ["Look", "grey_bytes", "periods_table", "picture_facts", "picture_sections"]
 
-TRACES_LEGEND = (
+_TRACES = (
     "Traces: mean, a pattern added to the brightness; variance, in the strength of fine detail; interpolation, in the "
     f"differences of neighbours; chroma, added to the colours. {LEGEND['image']}."
 )
@@ -169,15 +177,7 @@ def picture_sections(look: Look) -> list[Section]:
     found = [f"Period {p} px, {where(measurement.periods[p])}" for p in measurement.found]
     return [
         *([_close(look), _lines(look), _place(look)] if look.drawable else []),
-        Section(
-            "periods",
-            "Every period",
-            [
-                periods_table(measurement.periods, measurement.found),
-                tag("p", TRACES_LEGEND, class_="note"),
-                listing(found),
-            ],
-        ),
+        Section("periods", "Every period", [periods_table(measurement.periods, measurement.found), listing(found)]),
         Section("notes", "Notes", [listing(measurement.notes)] if measurement.notes else []),
     ]
 
@@ -247,17 +247,15 @@ def _place(look: Look) -> Section:
     return Section("place", f"Where period {look.period} px is", [tag("div", maps, class_="maps")], None, "Place")
 
 
-def periods_table(
-    results: Mapping[int, PeriodResult], found: Collection[int], levels: Sequence[str] = TRACES
-) -> Markup | None:
-    """A row for every period, a column for every trace."""
+def periods_table(results: Mapping[int, PeriodResult], found: Collection[int]) -> list[Markup | None]:
+    """A row for every period, a column for every trace; and what they mean."""
     rows: list[list[Content]] = []
     for period, result in results.items():
-        traces = result.traces()
         name: list[Content] = [f"{period} px", [" ", badge("found", "strong")] if period in found else None]
-        cells: list[Content] = [_evidence(traces[level]) for level in levels]
+        cells: list[Content] = [_evidence(trace) for trace in result.traces().values()]
         rows.append([name, *cells, percent(result.energy_fraction)])
-    return table("Every period", ("period", *levels, "energy"), rows, figures={1, 2, 3, 4, 5})
+    whole = table("Every period", PICTURE_HEAD, rows, figures={1, 2, 3, 4, 5})
+    return [whole, tag("p", _TRACES, class_="note")]
 
 
 def _evidence(trace: Trace | None) -> Content:

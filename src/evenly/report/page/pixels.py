@@ -138,4 +138,5 @@ def before_after(before: Picture, after: Picture, name: str) -> Markup:
         tag("figure", _image(p, factor), tag("figcaption", p.caption), class_=kind)
         for p, kind in ((before, "before"), (after, "after"))
     ]
-    return tag("div", tag("div", layers, class_="pair"), tag("div", slider, class_="scripted"), class_="compare")
+    pair = tag("div", layers, class_="pair", role="region", aria_label=name, tabindex="0")
+    return tag("div", pair, tag("div", slider, class_="scripted"), class_="compare")

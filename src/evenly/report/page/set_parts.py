@@ -27,7 +27,7 @@ from evenly.report.measured_words import (
 )
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, listing, table
-from evenly.report.page.picture_parts import TRACES_LEGEND, grey_bytes, periods_table
+from evenly.report.page.picture_parts import grey_bytes, periods_table
 from evenly.report.page.pixels import cropped, uri
 from evenly.report.page.plots import bar, histogram
 from evenly.report.words import count
@@ -100,9 +100,7 @@ def set_sections(result: Measured, ranked: Sequence[Mapping[str, Any]], tally: T
         Section(
             "periods",
             "All together",
-            [periods_table(found.periods, found.found), tag("p", TRACES_LEGEND, class_="note")]
-            if found.periods
-            else [],
+            periods_table(found.periods, found.found) if found.periods else [],
             "The p-values of all files together; mean powers.",
         ),
         *_failures(result),
