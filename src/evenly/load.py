@@ -207,6 +207,7 @@ def load_network(
         _expect_file(request)
         return _onnx_to_run(request)
     if suffix == ".pt2":
+        _expect_file(request)
         raise UsageError(
             f"{target}: a .pt2 file holds operations, not the layers that could be edited; give "
             "package.module:attribute, or export it to ONNX (torch.onnx.export(program, f='model.onnx'))"
