@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_fix"]
 
 _BEFORE, _AFTER, _LIMIT = "#D55E00", "#0072B2", "black"
-_LETTERS = 400.0
+_LETTERS = 900.0  # of names, as drawings count them
 
 
 def plot_fix(report: FixReport) -> Figure:
@@ -66,7 +66,8 @@ def _draw_tried(axes: Axes, report: FixReport) -> None:
     finite = [p.psnr_db for _, p in points if math.isfinite(p.psnr_db)]
     unchanged = max([report.max_distortion_db, *finite]) + 3  # where an infinite PSNR is drawn
     drawn = [(n, p.chosen, min(p.psnr_db, unchanged), p.worst_db) for n, p in points]
-    for label, colour, wanted, size in (("tried", "grey", False, 7), ("chosen", _AFTER, True, 11)):
+    best = "".join(f": {shortened(p.method, _LETTERS)}" for _, p in points if p.chosen)
+    for label, colour, wanted, size in (("tried", "grey", False, 7), (f"chosen{best}", _AFTER, True, 11)):
         shown = [(x, y) for _, chosen, x, y in drawn if chosen is wanted]
         axes.plot([x for x, _ in shown], [y for _, y in shown], "o", color=colour, markersize=size, label=label)
     for number, _, x, y in drawn:
@@ -74,6 +75,9 @@ def _draw_tried(axes: Axes, report: FixReport) -> None:
         axes.annotate(words, (x, y), (-8, 5), textcoords="offset points", fontsize=9, ha="right")
     axes.axhline(report.limit_db, color="black", linestyle="--", linewidth=0.9)
     axes.axvline(report.max_distortion_db, color="black", linestyle="--", linewidth=0.9, label="limits")
+    if finite:
+        axes.set_xticks([x for x in axes.get_xticks() if x <= max(finite)])
     axes.set(xlabel="PSNR of the new output to the original one, dB", ylabel=f"worst line over {compared(report)}, dB")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    for entry in axes.legend(frameon=False, fontsize=9).get_texts():
+        entry.set_parse_math(False)  # names may hold "$"
