@@ -144,14 +144,14 @@ def test_check_says_the_verdict_first():
 def test_attribute(name):
     found = attributed_samples.hostile(name or "x")
     shown = check(render_attributed(found, "markdown"))
-    assert "most of it from" in shown
+    assert "counts most" in shown
 
 
 def test_attribute_says_the_verdict_first():
     text = render_attributed(attributed_samples.ordinary(), "markdown")
     lines = [line for line in text.splitlines() if line]
     assert lines[0] == "## evenly attribute <code>nets&#58;generator</code>"
-    assert lines[1].startswith("**Period 2 (+31.2 dB): most of it from up.3;")
+    assert lines[1].startswith("**Period 2 (+31.2 dB): layer up.3 counts most;")
     shown = " ".join(check(text).split())
     assert "1. up.3 transposed 29.5 26.0 to 33.0 99 75" in shown
     assert "head transposed its weights are shared with up.3" in shown

@@ -89,9 +89,10 @@ def _sentence(found: Attribution, period: int) -> str:
     if ranked:
         effect, name = ranked[0].effects[period], ranked[0].name
         more = f"; {count(len(ranked) - 1, 'more layer')} {'takes' if len(ranked) == 2 else 'take'} part"
+        gone = f" and {_percent(effect.removed)} % of it is gone" if effect.removed > 0 else ""
         return (
-            f"{subject}: most of it from {name}; with this layer alone made even, it falls by {effect.fall_db:.1f} dB "
-            f"and {_percent(effect.removed)} % of it is gone{more if len(ranked) > 1 else ''}."
+            f"{subject}: layer {name} counts most; with it alone made even, the line falls by {effect.fall_db:.1f} dB"
+            f"{gone}{more if len(ranked) > 1 else ''}."
         )
     fixed = untestable(found)
     why = (
