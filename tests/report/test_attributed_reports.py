@@ -44,8 +44,8 @@ def test_text_says_everything_that_matters():
         "No layer alone makes it fall for certain.",
         "head (transposed): its weights are shared with up.3",
         "left out: a.png: too small",
-        "Period 2 (+31.2 dB): layer up.3 counts most; with it alone made even, the line falls by 29.5 dB and 99 % of it "
-        "is gone; 1 more layer takes part.",
+        "Period 2 (+31.2 dB): layer up.3 counts most; with it alone made even, the line falls by 29.5 dB and 99 % of "
+        "it is gone; 1 more layer takes part.",
         "Period 4 (+12.0 dB): no layer alone makes it fall for certain; one layer could not be tested.",
     ):
         assert piece in text, piece
