@@ -39,6 +39,8 @@ _FILES = (".onnx", ".pt2")
 
 def clean(text: str) -> str:
     """Names come from files: what is not printable is shown as an escape, so that it cannot steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
