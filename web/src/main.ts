@@ -1,4 +1,5 @@
 import "./style.css";
+import { framed } from "./dom";
 import { follow } from "./links";
 import { gradients } from "./panels/gradients";
 import { kernel } from "./panels/kernel";
@@ -23,22 +24,21 @@ const PANELS: Record<string, (body: Element) => void> = {
   network,
 };
 
-/** Marks the panel in view in the list of panels. */
+/** Marks the panel in view in the list of panels: the last one that begins in the upper part, at the end the last of all. */
 function watch(): void {
   const entries = [...document.querySelectorAll<HTMLAnchorElement>(".contents a")];
-  const observer = new IntersectionObserver(
-    (seen) => {
-      for (const { isIntersecting, target } of seen) {
-        if (!isIntersecting) continue;
-        for (const entry of entries) {
-          if (entry.hash === `#${target.id}`) entry.setAttribute("aria-current", "true");
-          else entry.removeAttribute("aria-current");
-        }
-      }
-    },
-    { rootMargin: "-25% 0px -70% 0px" },
-  );
-  document.querySelectorAll("main section").forEach((section) => observer.observe(section));
+  const sections = [...document.querySelectorAll("main section")];
+  const mark = framed(() => {
+    const ended = scrollY + innerHeight >= document.documentElement.scrollHeight - 2;
+    const begun = sections.filter((section) => section.getBoundingClientRect().top < 0.3 * innerHeight);
+    const current = (ended ? sections : begun).at(-1);
+    for (const entry of entries) {
+      if (entry.hash === `#${current?.id}`) entry.setAttribute("aria-current", "true");
+      else entry.removeAttribute("aria-current");
+    }
+  });
+  addEventListener("scroll", mark, { passive: true });
+  addEventListener("resize", mark);
 }
 
 if (typeof document !== "undefined") {
