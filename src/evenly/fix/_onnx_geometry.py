@@ -12,9 +12,10 @@ from onnx import ModelProto
 from evenly.errors import FormatError
 from evenly.graph.onnx.nodes import Item
 
-__all__ = ["Geometry", "Sizes", "Windows", "known_sizes", "windows"]
+__all__ = ["Geometry", "Known", "Sizes", "Values", "Windows", "known_values", "same_padding", "sizes_of", "windows"]
 
 Pads = tuple[tuple[int, int], ...]
+Values = Callable[[str], "Known | None"]
 Sizes = Callable[[str], tuple[int | None, ...] | None]
 """Spatial sizes of a value by its name, ``None`` where the file leaves them open."""
 
@@ -115,6 +116,14 @@ def _halves(total: int, more_after: bool) -> tuple[int, int]:
     return (small, large) if more_after else (large, small)
 
 
+def same_padding(it: Item, kernel: Sequence[int], dilation: Sequence[int]) -> Pads | None:
+    """Padding with which a window of stride 1 keeps the size, if the node pads so; ``None`` if it says how much."""
+    auto = _auto_pad(it)
+    if auto not in ("SAME_UPPER", "SAME_LOWER"):
+        return None
+    return tuple(_halves(d * (k - 1), auto == "SAME_UPPER") for k, d in zip(kernel, dilation, strict=True))
+
+
 def _auto_pad(it: Item) -> str:
     auto = it.text("auto_pad", "NOTSET")
     if auto not in ("", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
@@ -143,29 +152,52 @@ def _pads(it: Item, rank: int) -> Pads:
     return tuple(zip(flat[:rank], flat[rank:], strict=True))
 
 
-def known_sizes(model: ModelProto) -> Sizes:
-    """Spatial sizes of values as the file declares or implies them; inferred when they are first asked for."""
-    found: dict[str, tuple[int | None, ...] | None] = {}
+@dataclass(frozen=True)
+class Known:
+    """What a file says of a value, declared or implied.
+
+    Attributes:
+        code: Element type, 0 if open.
+        dims: Sizes, ``None`` where open.
+    """
+
+    code: int
+    dims: tuple[int | None, ...]
+
+
+def known_values(model: ModelProto) -> Values:
+    """Types of values by their names; inferred when one is first asked for."""
+    found: dict[str, Known] = {}
     done = False
 
-    def sizes(name: str) -> tuple[int | None, ...] | None:
+    def known(name: str) -> Known | None:
         nonlocal done
         if not done:
             found.update(_inferred(model))
             done = True
         return found.get(name)
 
+    return known
+
+
+def sizes_of(values: Values) -> Sizes:
+    """Spatial sizes of values by their names."""
+
+    def sizes(name: str) -> tuple[int | None, ...] | None:
+        found = values(name)
+        return None if found is None else found.dims[2:]
+
     return sizes
 
 
-def _inferred(model: ModelProto) -> dict[str, tuple[int | None, ...] | None]:
+def _inferred(model: ModelProto) -> dict[str, Known]:
     with suppress(Exception):  # C++ errors of several kinds, or too large to hand over: then what is declared must do
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     graph = model.graph
-    found: dict[str, tuple[int | None, ...] | None] = {}
+    found: dict[str, Known] = {}
     for value in [*graph.value_info, *graph.output, *graph.input]:
         kind = value.type.tensor_type
         if kind.HasField("shape"):
-            dims = [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim]
-            found[value.name] = tuple(dims[2:])
+            dims = (d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in kind.shape.dim)
+            found[value.name] = Known(kind.elem_type, tuple(dims))
     return found

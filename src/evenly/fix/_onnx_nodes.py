@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-__all__ = ["Writer", "drop", "explicit", "set_ints", "unused"]
+__all__ = ["Writer", "drop", "explicit", "retyped", "set_ints", "unused"]
 
 
 def unused(name: str, taken: set[str]) -> str:
@@ -36,6 +38,14 @@ def set_ints(node: NodeProto, name: str, values: Sequence[int], default: Sequenc
         node.attribute.append(helper.make_attribute(name, list(values)))
 
 
+def retyped(node: NodeProto, op: str, taken: set[str]) -> None:
+    """Make a node another operator; a name that ends with its operator follows, as exporters write scopes."""
+    head, slash, last = node.name.rpartition("/")
+    if re.fullmatch(rf"{node.op_type}(_\d+)?", last):
+        node.name = unused(f"{head}{slash}{op}", taken)
+    node.op_type = op
+
+
 def explicit(node: NodeProto, kernel: Sequence[int], padding: Sequence[tuple[int, int]]) -> None:
     """Give a convolution another kernel and padding in place of what it had, computed padding too."""
     drop(node, "auto_pad")
@@ -50,10 +60,17 @@ class Writer:
         near: The node that they belong to.
         values: Gives a name that no value of the graph has.
         nodes: Names of the nodes of the graph.
+        store: Adds an initialiser of a name like this one, where ``Constant`` nodes cannot hold integers.
     """
 
-    def __init__(self, near: NodeProto, values: Callable[[str], str], nodes: set[str]) -> None:
-        self.near, self.values, self.names = near, values, set(nodes)
+    def __init__(
+        self,
+        near: NodeProto,
+        values: Callable[[str], str],
+        nodes: set[str],
+        store: Callable[[str, NDArray[Any]], str] | None = None,
+    ) -> None:
+        self.near, self.values, self.names, self.store = near, values, set(nodes), store
         self.made: list[NodeProto] = []
         self._taken: set[str] = set()
 
@@ -67,7 +84,13 @@ class Writer:
 
     def numbers(self, values: Sequence[int]) -> str:
         """A constant list of integers."""
-        return self.node("Constant", [], value=numpy_helper.from_array(np.asarray(values, np.int64)))
+        return self.constant(np.asarray(values, np.int64))
+
+    def constant(self, values: NDArray[Any]) -> str:
+        """A constant."""
+        if self.store is not None:
+            return self.store(f"{self.near.output[0]}_constant", values)
+        return self.node("Constant", [], value=numpy_helper.from_array(values))
 
     def _value(self, name: str) -> str:
         found = self.values(name)

@@ -6,7 +6,7 @@ of stride ``P`` whose tap ``o`` stands at ``r + d o`` (docs/theory.md, *Phases a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -14,17 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, NodeProto
+from onnx import NodeProto
 
 from evenly.errors import UsageError
 from evenly.fix._onnx_nodes import Writer, explicit, set_ints
+from evenly.fix._onnx_pieces import SLICE_OPSET, shuffled, spatial
 
 __all__ = ["Phases", "phase_nodes"]
-
-CRD_OPSET = 11
-"""Opset from which ``DepthToSpace`` knows PyTorch's order of channels."""
-SLICE_OPSET = 10
-"""Opset from which ``Slice`` takes sizes that are computed."""
 
 
 @dataclass(frozen=True)
@@ -84,68 +80,36 @@ class Phases:
 
 def phase_nodes(
     new: Phases,
-    conv: NodeProto,
+    write: Writer,
     inner: str,
     inputs: Sequence[int | None],
     opset: int,
-    unused: Callable[[str], str],
-    graph: GraphProto,
 ) -> list[NodeProto]:
     """The nodes behind the strided convolution: pixel shuffle, and the cut of what is no multiple of the phases.
 
     Args:
         new: The convolution.
-        conv: Its node as it was.
+        write: Takes the nodes, which belong to the convolution's as it was.
         inner: What the strided convolution makes.
         inputs: Spatial sizes of its input, ``None`` where open.
         opset: Of the standard operators.
-        unused: Gives a name that no value has.
-        graph: The graph.
 
     Raises:
         UsageError: If a size that is open has to be cut in a file whose opset cannot.
     """
-    write = Writer(conv, unused, {node.name for node in graph.node})
+    conv = write.near
     sizes = new.sizes(inputs)
     cut = any(p > 1 and (n is None or n % p) for n, p in zip(sizes, new.phases, strict=True))
     result = conv.output[0]
-    shuffled = _shuffle(write, new, inner, sizes, opset, "" if cut else result)
+    blocks = [None if n is None else -(-n // p) for n, p in zip(sizes, new.phases, strict=True)]
+    spread = shuffled(write, inner, new.channels, new.phases, blocks, opset, "" if cut else result)
     if cut:
-        _cut(write, new, conv.input[0], shuffled, sizes, opset, result)
+        _cut(write, new, conv.input[0], spread, sizes, opset, result)
     return write.made
 
 
-def _shuffle(write: Writer, new: Phases, inner: str, sizes: Sequence[int | None], opset: int, output: str) -> str:
-    rank = len(new.phases)
-    if rank == 2 and opset >= CRD_OPSET and len(set(new.phases)) == 1:
-        return write.node("DepthToSpace", [inner], output, blocksize=new.phases[0], mode="CRD")
-    blocks = [None if n is None else -(-n // p) for n, p in zip(sizes, new.phases, strict=True)]
-    if sum(b is None for b in blocks) <= 1:
-        known = [-1 if b is None else b for b in blocks]
-        view = write.numbers([0, new.channels, *new.phases, *known])
-        target = write.numbers(
-            [0, new.channels, *(-1 if b < 0 else b * p for b, p in zip(known, new.phases, strict=True))]
-        )
-    else:
-        counted = _spatial(write, inner, rank, opset)
-        view = write.node("Concat", [write.numbers([0, new.channels, *new.phases]), counted], axis=0)
-        multiplied = write.node("Mul", [counted, write.numbers(new.phases)])
-        target = write.node("Concat", [write.numbers([0, new.channels]), multiplied], axis=0)
-    perm = [0, 1] + [d for axis in range(rank) for d in (2 + rank + axis, 2 + axis)]
-    split = write.node("Reshape", [inner, view])
-    return write.node("Reshape", [write.node("Transpose", [split], perm=perm), target], output)
-
-
-def _spatial(write: Writer, value: str, rank: int, opset: int) -> str:
-    """The spatial sizes of a value."""
-    shape = write.node("Shape", [value])
-    if opset < SLICE_OPSET:
-        return write.node("Slice", [shape], starts=[2], ends=[2 + rank], axes=[0])
-    return write.node("Slice", [shape, write.numbers([2]), write.numbers([2 + rank])])
-
-
 def _cut(
-    write: Writer, new: Phases, source: str, shuffled: str, sizes: Sequence[int | None], opset: int, output: str
+    write: Writer, new: Phases, source: str, spread: str, sizes: Sequence[int | None], opset: int, output: str
 ) -> None:
     rank = len(sizes)
     axes, known = list(range(2, 2 + rank)), [n for n in sizes if n is not None]
@@ -155,12 +119,12 @@ def _cut(
                 f"sizes that the file leaves open cannot be cut in opset {opset}, expected {SLICE_OPSET} or newer; "
                 "convert it with onnx.version_converter.convert_version, or export it with fixed sizes"
             )
-        write.node("Slice", [shuffled], output, starts=[0] * rank, ends=known, axes=axes)
+        write.node("Slice", [spread], output, starts=[0] * rank, ends=known, axes=axes)
         return
     if len(known) == rank:
         ends = write.numbers(known)
     else:
-        ends = _spatial(write, source, rank, opset)
+        ends = spatial(write, source, rank, opset)
         if any(new.growth()):
             ends = write.node("Add", [ends, write.numbers(new.growth())])
-    write.node("Slice", [shuffled, write.numbers([0] * rank), ends, write.numbers(axes)], output)
+    write.node("Slice", [spread, write.numbers([0] * rank), ends, write.numbers(axes)], output)

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto
 
 from evenly.errors import FormatError
-from evenly.fix._onnx_geometry import Geometry, Sizes, known_sizes, windows
+from evenly.fix._onnx_geometry import Geometry, Sizes, known_values, sizes_of, windows
 from evenly.fix._onnx_shuffles import Order, Readers, find_shuffle
 from evenly.fix.backend import Kind, Layer
 from evenly.graph.onnx.constants import Const
 from evenly.graph.onnx.nodes import Item, item
 from evenly.graph.onnx.reader import OnnxFile
 
-__all__ = ["FOLDED", "Place", "Wiring", "captured", "find_places"]
+__all__ = ["FOLDED", "Place", "Wiring", "captured", "find_places", "named"]
 
 LABELS = {"Conv": "conv", "ConvInteger": "conv", "QLinearConv": "conv", "ConvTranspose": "conv_transpose"}
 """Operators with a name of their own in reports, as the reader labels them."""
@@ -179,12 +179,12 @@ def find_places(
     Raises:
         FormatError: If a convolution is damaged.
     """
-    wiring, sizes = Wiring(model.graph), known_sizes(model)
+    wiring, sizes = Wiring(model.graph), sizes_of(known_values(model))
     readers = Readers(wiring.readers, wiring.uses, file.consts, wiring.makers)
     owners: dict[str, str] = {}  # by root of the weight
     found: list[Place] = []
     refused = _hidden(model)
-    for it, name in _named(file, names):
+    for it, name in named(file, LABELS, names):
         output = it.outputs[0]
         node = wiring.makers.get(output)
         if node is None or node.op_type != it.op:
@@ -209,13 +209,19 @@ def find_places(
     return found, refused
 
 
-def _named(file: OnnxFile, names: Mapping[str, str]) -> Iterator[tuple[Item, str]]:
-    """Convolutions with their names; repeated calls of one module get ``#2``, ``#3``, ... as the builder counts."""
+def named(file: OnnxFile, labels: Mapping[str, str], names: Mapping[str, str]) -> Iterator[tuple[Item, str]]:
+    """Nodes with their names; repeated calls of one module get ``#2``, ``#3``, ... as the builder counts.
+
+    Args:
+        file: The file.
+        labels: Operators, as the reader labels them.
+        names: Names that are known already, by what the nodes make.
+    """
     seen: Counter[str] = Counter()
     for it in file.items:
-        if it.domain or it.op not in LABELS:
+        if it.domain or it.op not in labels:
             continue
-        base = file.names.of(it, LABELS[it.op])
+        base = file.names.of(it, labels[it.op])
         seen[base] += 1
         name = base if seen[base] == 1 else f"{base}#{seen[base]}"
         yield it, names.get(it.outputs[0], name)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from evenly.errors import UsageError
-from evenly.fix._onnx_geometry import Sizes
-from evenly.fix._onnx_nodes import drop, explicit, set_ints, unused
+from evenly.fix._onnx_geometry import Values, sizes_of
+from evenly.fix._onnx_nodes import Writer, drop, explicit, set_ints, unused
 from evenly.fix._onnx_phases import Phases, phase_nodes
 from evenly.fix._onnx_places import FOLDED, Place, Wiring
 from evenly.fix._onnx_tensors import Home, converted, home_of, is_external, rewrite
@@ -23,6 +23,8 @@ from evenly.graph.onnx.constants import Const
 __all__ = ["Surgery"]
 
 Array = NDArray[Any]
+INTEGERS_OPSET = 9
+"""Opset from which ``Constant`` holds integers."""
 BEHIND = 2**62
 """Offset of what comes behind everything that a file holds."""
 
@@ -34,17 +36,20 @@ class Surgery:
         model: The model, which is changed.
         folder: Where its external data lie.
         opset: Of the standard operators.
-        sizes: Tells the spatial sizes of values.
+        values: Tells types of values.
 
     Attributes:
         homes: Where tensors lay that are in memory now, by name.
         renamed: What the nodes make now whose weights differ by phase, with the value behind their shuffle.
+        moved: What other layers' nodes make now, with what they made.
     """
 
-    def __init__(self, model: ModelProto, folder: Path, opset: int, sizes: Sizes) -> None:
-        self.model, self.folder, self.opset, self.sizes = model, folder, opset, sizes
+    def __init__(self, model: ModelProto, folder: Path, opset: int, values: Values) -> None:
+        self.model, self.folder, self.opset = model, folder, opset
+        self.values, self.sizes = values, sizes_of(values)
         self.homes: dict[str, Home] = {}
         self.renamed: dict[str, str] = {}
+        self.moved: dict[str, str] = {}
 
     def apply(self, place: Place, edit: Edit) -> None:
         """Edit one layer.
@@ -54,8 +59,7 @@ class Surgery:
         """
         if place.fixed is not None:
             raise UsageError(f"layer {place.name!r} cannot be edited: {place.fixed}; choose another layer")
-        self.wiring = Wiring(self.model.graph)
-        node = self.wiring.makers[place.output]
+        node = self.node(place.output)
         if edit.phases and prod(edit.phases) > 1:
             self._by_phase(place, edit, node)
             return
@@ -64,6 +68,22 @@ class Surgery:
         self._weight(place, node, place.stored(np.asarray(edit.weight)))
         if edit.bias is not None:
             self._bias(place, node, place.stored(np.asarray(edit.bias)))
+
+    def node(self, output: str) -> NodeProto:
+        """The node that makes a value, until nodes are inserted."""
+        self.wiring = Wiring(self.model.graph)
+        node: NodeProto = self.wiring.makers[output]
+        return node
+
+    def node_names(self) -> set[str]:
+        """Names that nodes have."""
+        return {node.name for node in self.model.graph.node}
+
+    def writer(self, node: NodeProto) -> Writer:
+        """Writes nodes that belong to this one as it is."""
+        near = NodeProto()
+        near.CopyFrom(node)
+        return Writer(near, self.unused, self.node_names(), self.initialiser if self.opset < INTEGERS_OPSET else None)
 
     # ---------------------------------------------------------------------------------------------------- checks
 
@@ -119,13 +139,13 @@ class Surgery:
     # ---------------------------------------------------------------------------------------------------- tensors
 
     def _weight(self, place: Place, node: NodeProto, values: Array) -> None:
-        self.put(node, 1, values, _code(place.weight), f"{place.name}.weight", place)
+        self.put(node, 1, values, f"{place.name}.weight", place)
 
     def _bias(self, place: Place, node: NodeProto, values: Array) -> None:
         if place.bias is not None or values.any():  # zeros add nothing to a layer without
-            self.put(node, 2, values, _code(place.bias or place.weight), f"{place.name}.bias", place)
+            self.put(node, 2, values, f"{place.name}.bias", place)
 
-    def put(self, node: NodeProto, position: int, values: Array, code: int, fresh: str, place: Place) -> None:
+    def put(self, node: NodeProto, position: int, values: Array, fresh: str, place: Place) -> None:
         """Give an input of a node new values: in its own initialiser, else in a new one of a fresh name."""
         label = f"layer {place.name!r}"
         name = node.input[position] if position < len(node.input) else ""
@@ -139,7 +159,7 @@ class Surgery:
                     self.homes[name] = home
             return
         const = place.weight if position == 1 else place.bias
-        new = converted(values, code, label)
+        new = converted(values, _code(const or place.weight), label)
         if const is not None and new.shape == const.shape and new.tobytes() == np.asarray(const.array()).tobytes():
             return
         fresh = self.initialiser(fresh, new)
@@ -172,18 +192,18 @@ class Surgery:
                         helper.make_tensor_type_proto(TensorProto.FLOAT, shape).tensor_type.shape
                     )
 
-    def forget(self, name: str) -> None:
-        """Remove a constant that nobody reads any more, and the nodes that brought it."""
+    def forget(self, name: str, more: frozenset[str] = frozenset()) -> None:
+        """Remove a constant that nobody reads any more, and what brought it; `more` are other operators that may go."""
         self.wiring = Wiring(self.model.graph)
         graph = self.model.graph
         if not name or self.wiring.uses[name] or any(v.name == name for v in graph.input):
             return
         node = self.wiring.makers.get(name)
-        if node is not None and node.op_type in FOLDED and len(node.output) == 1:
+        if node is not None and (node.op_type in FOLDED or node.op_type in more) and len(node.output) == 1:
             sources = list(node.input)
             graph.node.remove(node)
             for source in sources:
-                self.forget(source)
+                self.forget(source, more)
         elif name in self.wiring.initialisers:
             graph.initializer.remove(next(t for t in graph.initializer if t.name == name))
         stale = [v for v in graph.value_info if v.name == name]
@@ -193,7 +213,7 @@ class Surgery:
     def unused(self, name: str) -> str:
         """A name that nothing in the graph has."""
         graph = self.model.graph
-        taken = {*self.wiring.uses, *self.wiring.makers, *self.wiring.initialisers}
+        taken = {*self.wiring.uses, *self.wiring.makers, *(t.name for t in graph.initializer)}
         taken.update(v.name for v in [*graph.input, *graph.output])
         return unused(name, taken)
 
@@ -209,22 +229,27 @@ class Surgery:
         inner = self.unused(f"{output}_phases")
         new = Phases(tuple(edit.phases), g.dilation, tuple(edit.padding), tuple(edit.kernel), _channels(place))
         sizes = self.sizes(place.source) or (None,) * len(g.kernel)
-        after = phase_nodes(new, node, inner, sizes, self.opset, self.unused, graph)
+        after = phase_nodes(new, self.writer(node), inner, sizes, self.opset)
         at = next(i for i, other in enumerate(graph.node) if list(other.output) == list(node.output))
         node = graph.node[at]
         node.output[0] = inner
         new.rewrite(node)
-        self.put(node, 1, new.weight(np.asarray(edit.weight)), _code(place.weight), f"{place.name}.weight", place)
+        self.put(node, 1, new.weight(np.asarray(edit.weight)), f"{place.name}.weight", place)
         if bias is not None:
             # one number per output channel, the phases innermost
             values = np.moveaxis(np.asarray(bias), -1, 0).reshape(-1)
-            self.put(node, 2, values, _code(place.bias or place.weight), f"{place.name}.bias", place)
-        at = next(i for i, other in enumerate(graph.node) if list(other.output) == [inner])
-        nodes = [*graph.node[: at + 1], *after, *graph.node[at + 1 :]]
-        copies = [type(n).FromString(n.SerializeToString()) for n in nodes]
+            self.put(node, 2, values, f"{place.name}.bias", place)
+        self.insert(after=inner, nodes=after)
+        self.renamed[inner] = output
+
+    def insert(self, *, before: str = "", after: str = "", nodes: Sequence[NodeProto]) -> None:
+        """Put nodes before or after the one that makes a value."""
+        graph = self.model.graph
+        at = next(i for i, other in enumerate(graph.node) if (before or after) in other.output) + bool(after)
+        changed = [*graph.node[:at], *nodes, *graph.node[at:]]
+        copies = [type(n).FromString(n.SerializeToString()) for n in changed]
         del graph.node[:]
         graph.node.extend(copies)
-        self.renamed[inner] = output
 
     def _check_phases(self, place: Place, edit: Edit) -> None:
         g, phases = place.geometry, tuple(edit.phases)

@@ -7,7 +7,7 @@ tree does not show.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -18,7 +18,6 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils import _pytree as pytree
 
-from evenly.check.result import Finding, Report
 from evenly.errors import UsageError
 from evenly.fix._replacing_down import CONVOLUTIONS, POOLS
 from evenly.fix._replacing_up import TRANSPOSED
@@ -28,17 +27,9 @@ from evenly.fix.changes import Method
 from evenly.graph import ir
 from evenly.graph.torch import read_module
 
-__all__ = ["Network", "Seen", "findings", "seen"]
+__all__ = ["Network", "Seen", "seen"]
 
 SHUFFLES = (nn.PixelShuffle,)
-_METHODS: dict[str, tuple[Method, ...]] = {
-    "conv_transpose": ("resize", "subpixel"),
-    "pixel_shuffle": ("subpixel",),
-    "conv": ("antialias",),
-    "max_pool": ("antialias",),
-    "average_pool": ("antialias",),
-}
-_BORDER = "EV301"
 
 
 @dataclass(frozen=True)
@@ -158,14 +149,6 @@ class Network:
 
     # ---- from findings to modules ------------------------------------------------------------------------------------
 
-    def methods(self, code: str, op: str) -> tuple[Method, ...]:
-        """What may cure a finding about an operation."""
-        if code == _BORDER:
-            return ("pad",)
-        if code == "EV107" or (op == "conv_transpose" and code.startswith("EV2")):
-            return ()
-        return _METHODS.get(op, ())
-
     def target(self, layer: str, op: str) -> str:
         """The module that does the operation which a check calls by this name.
 
@@ -247,10 +230,3 @@ def _unfit(module: nn.Module, method: Method) -> str | None:
 def replaceable(module: nn.Module | None) -> bool:
     """Whether it is a layer of a kind that some method replaces."""
     return isinstance(module, (_ConvNd, *POOLS)) or (module is not None and _is_quantised(module))
-
-
-def findings(report: Report) -> Iterator[tuple[Finding, str]]:
-    """All findings of a report, each with the operation that it is about."""
-    operations = {layer.name: layer.op for layer in report.layers}
-    for finding in report.findings:
-        yield finding, operations.get(finding.layer, "unknown")

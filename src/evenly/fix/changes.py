@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from evenly.check.result import Severity
+from evenly.check.result import Finding, Report, Severity
+from evenly.errors import UsageError
 
-__all__ = ["METHODS", "SAFETY", "LayerChange", "Method", "Safety", "Step"]
+__all__ = [
+    "METHODS",
+    "SAFETY",
+    "LayerChange",
+    "Method",
+    "Safety",
+    "Step",
+    "cures",
+    "findings",
+    "told",
+    "wanted_methods",
+]
 
 Method = Literal["resize", "subpixel", "antialias", "pad", "fold"]
 METHODS: tuple[Method, ...] = ("resize", "subpixel", "antialias", "pad", "fold")
@@ -20,6 +33,31 @@ SAFETY: dict[Method, Safety] = {
     "fold": "safe",
 }
 """As in docs/rules.md: the same function; another function by an amount that can be measured; needs training."""
+
+_CURES: dict[str, tuple[Method, ...]] = {
+    "conv_transpose": ("resize", "subpixel"),
+    "pixel_shuffle": ("subpixel",),
+    "conv": ("antialias",),
+    "max_pool": ("antialias",),
+    "average_pool": ("antialias",),
+}
+_BORDER = "EV301"
+
+
+def cures(code: str, op: str) -> tuple[Method, ...]:
+    """What may cure a finding about an operation."""
+    if code == _BORDER:
+        return ("pad",)
+    if code == "EV107" or (op == "conv_transpose" and code.startswith("EV2")):
+        return ()
+    return _CURES.get(op, ())
+
+
+def findings(report: Report) -> Iterator[tuple[Finding, str]]:
+    """All findings of a report, each with the operation that it is about."""
+    operations = {layer.name: layer.op for layer in report.layers}
+    for finding in report.findings:
+        yield finding, operations.get(finding.layer, "unknown")
 
 
 @dataclass(frozen=True)
@@ -76,3 +114,24 @@ class Step:
     why: str
     what: str
     fit_error: float | None = None
+
+
+def told(methods: Any) -> list[tuple[str, Method]] | None:
+    """What is to be done with which layer, if that was said: by name, or as the steps of a plan."""
+    if isinstance(methods, Mapping):
+        return list(methods.items())
+    if isinstance(methods, str) or not all(isinstance(step, Step) for step in methods):
+        return None
+    return [(s.target, s.method) for s in methods if s.target is not None and s.method and s.severity != "info"]
+
+
+def wanted_methods(methods: Any) -> tuple[Method, ...]:
+    """The methods that were named.
+
+    Raises:
+        UsageError: If one does not exist.
+    """
+    wanted = (methods,) if isinstance(methods, str) else tuple(methods)
+    if any(method not in METHODS for method in wanted):
+        raise UsageError(f"methods (={methods!r}) must be of {', '.join(METHODS)}; choose of these")
+    return wanted

@@ -10,9 +10,9 @@ from torch import nn
 from evenly.check.result import Finding, Report
 from evenly.errors import EvenlyError, UsageError
 from evenly.fix._replacing import described
-from evenly.fix._sites import Network, findings, seen
+from evenly.fix._sites import Network, seen
 from evenly.fix._swapping import made
-from evenly.fix.changes import SAFETY, Method, Step
+from evenly.fix.changes import SAFETY, Method, Step, cures, findings
 
 __all__ = ["plan"]
 
@@ -50,7 +50,7 @@ def plan(module: nn.Module, report: Report, example: Any = None) -> tuple[Step, 
 
 
 def _step(network: Network, finding: Finding, op: str, tried: dict[tuple[str, Method], Step | str]) -> Step:
-    allowed = network.methods(finding.code, op)
+    allowed = cures(finding.code, op)
     if not allowed:
         return _by_hand(finding, _REASONS.get(op, f"no layer takes the place of this {op.replace('_', ' ')}"))
     try:

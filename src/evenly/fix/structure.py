@@ -24,10 +24,10 @@ from evenly.check.engine import analyse
 from evenly.check.result import Report
 from evenly.errors import UsageError
 from evenly.fix._optimizers import moved
-from evenly.fix._sites import Network, findings, seen
+from evenly.fix._sites import Network, seen
 from evenly.fix._swapping import Copy
 from evenly.fix._torch_edits import copied
-from evenly.fix.changes import METHODS, LayerChange, Method, Step
+from evenly.fix.changes import LayerChange, Method, Step, cures, findings, told, wanted_methods
 from evenly.fix.planning import plan
 
 __all__ = ["plan", "replaced"]
@@ -75,18 +75,18 @@ def replaced(
         ModelError: If the network cannot be read with the example.
     """
     network = Network(module, None if example is None else seen(module, example))
-    told = _told(methods)
-    wanted = _methods(methods if told is None else [method for _, method in told])
-    if told is not None:
-        tasks: list[_Task] = [(_known(network, name), method) for name, method in told]
-        folds: Sequence[str] | None = [name for name, method in told if method == "fold"]
+    steps = told(methods)
+    wanted = wanted_methods(methods if steps is None else [method for _, method in steps])
+    if steps is not None:
+        tasks: list[_Task] = [(_known(network, name), method) for name, method in steps]
+        folds: Sequence[str] | None = [name for name, method in steps if method == "fold"]
     elif isinstance(layers, str | Report):
         tasks, folds = list(_found(network, layers, wanted)), None
     else:
         tasks = [task for name in layers for task in _named(network, _known(network, name), wanted)]
         folds = list(layers)
     twin = Copy(network, copied(module))
-    changes = twin.fold(folds, told is not None or set(wanted) == {"fold"}) if "fold" in wanted else []
+    changes = twin.fold(folds, steps is not None or set(wanted) == {"fold"}) if "fold" in wanted else []
     for task in sorted(dict.fromkeys(tasks), key=_last):
         if isinstance(task, LayerChange):
             changes.append(task)
@@ -100,22 +100,6 @@ def replaced(
 def _last(task: _Task) -> int:
     """Borders come first, so that a filter repeats the edge as well."""
     return int(isinstance(task, LayerChange) or task[1] != "pad")
-
-
-def _told(methods: Any) -> list[tuple[str, Method]] | None:
-    """What is to be done with which module, if that was said."""
-    if isinstance(methods, Mapping):
-        return list(methods.items())
-    if isinstance(methods, str) or not all(isinstance(step, Step) for step in methods):
-        return None
-    return [(s.target, s.method) for s in methods if s.target is not None and s.method and s.severity != "info"]
-
-
-def _methods(methods: Any) -> tuple[Method, ...]:
-    wanted = (methods,) if isinstance(methods, str) else tuple(methods)
-    if any(method not in METHODS for method in wanted):
-        raise UsageError(f"methods (={methods!r}) must be of {', '.join(METHODS)}; choose of these")
-    return wanted
 
 
 def _known(network: Network, name: str) -> str:
@@ -149,7 +133,7 @@ def _found(network: Network, layers: str | Report, wanted: Sequence[Method]) -> 
     for finding, op in findings(layers):
         if finding.severity == "info":
             continue
-        allowed = network.methods(finding.code, op)
+        allowed = cures(finding.code, op)
         method = next((m for m in wanted if m in allowed), None)
         if method is None:
             continue
