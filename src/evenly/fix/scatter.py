@@ -62,7 +62,7 @@ def transposed(inputs: int, outputs: int, kernel: int, stride: int, padding: int
     """An axis of a transposed convolution; `outputs` says what output padding adds."""
     n, t = np.arange(outputs), np.arange(kernel)[:, None]
     place = n + padding - dilation * t  # s j
-    source = np.where(place % stride == 0, place // stride, -2)
+    source = np.where(place % stride == 0, np.maximum(place // stride, -1), -2)  # -2 is no place
     return Axis(_bounded(source, inputs), stride, inputs)
 
 
@@ -74,7 +74,7 @@ def subpixel(inputs: int, kernel: int, factor: int, padding: int, dilation: int)
     for r in range(factor):
         for o in range(kernel):
             mine = n % factor == r
-            source[r, o, mine] = n[mine] // factor + dilation * o - padding
+            source[r, o, mine] = np.maximum(n[mine] // factor + dilation * o - padding, -1)
     return Axis(_bounded(source.reshape(factor * kernel, outputs), inputs), factor, inputs)
 
 
@@ -86,7 +86,7 @@ def phase_convolution(inputs: int, kernel: int, period: int, padding: int, dilat
     for r in range(period):
         for o in range(kernel):
             mine = n % period == r
-            source[r, o, mine] = n[mine] + dilation * o - padding
+            source[r, o, mine] = np.maximum(n[mine] + dilation * o - padding, -1)
     return Axis(_bounded(source.reshape(period * kernel, outputs), inputs), period, inputs)
 
 
