@@ -1,0 +1,106 @@
+"""The DC condition on all up-sampling layers of a module, as a projection of their weights and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import lcm, prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evenly.errors import ParameterError
+from evenly.fix.certified import upsampling
+from evenly.fix.torch_backend import TorchBackend
+from evenly.nn.balanced import (
+    PhaseMean,
+    SubpixelProjection,
+    TransposedProjection,
+    subpixel_directions,
+    transposed_directions,
+)
+
+__all__ = ["Constraint"]
+
+MOST_PERIOD = 64
+"""Largest period of lines that are looked for, in samples."""
+
+
+class Constraint:
+    """Projections of up-sampling layers' weights, by the names of parameters.
+
+    Layers that cannot meet the condition (see ``Layer.fixed``), or whose weight is computed from something else, are
+    left as they are.
+
+    Args:
+        module: The network.
+        example: A batch that it takes; shows which convolutions a pixel shuffle follows.
+        order: Of the condition.
+    """
+
+    def __init__(self, module: nn.Module, example: Any, order: int) -> None:
+        backend = TorchBackend(module, example)
+        names = {id(p): name for name, p in module.named_parameters()}
+        self._projections: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
+        self._period = 1
+        for layer in backend.layers():
+            factor = upsampling(layer)
+            if prod(factor) == 1:
+                continue
+            self._period *= lcm(*factor)
+            part: Any = backend._convolutions[layer.name]
+            shuffle = backend._shuffle(layer.name)
+            if layer.fixed is not None or "weight" not in part._parameters:
+                continue
+            order_of = None if shuffle is None or shuffle.order is None else torch.from_numpy(shuffle.order)
+            try:
+                for key, how in _projections(part, layer.kind == "transposed", factor, order).items():
+                    parameter = getattr(part, key)
+                    self._projections[names[id(parameter)]] = (parameter, _permuted(how, order_of))
+            except ParameterError:
+                continue
+
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """Of the lines that the up-sampling layers make together, in samples of an output: the longest."""
+        period = self._period
+        while period > MOST_PERIOD:
+            period //= next((n for n in range(2, period) if period % n == 0), period)
+        return (period,) if period > 1 else ()
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Bring the weights onto the condition."""
+        for parameter, projection in self._projections.values():
+            parameter.copy_(projection(parameter))
+
+    def project(self, gradients: dict[str, Tensor]) -> None:
+        """Take off what leads away from the condition, in place of the gradients given."""
+        for name, (_, projection) in self._projections.items():
+            if name in gradients:
+                gradients[name] = projection(gradients[name])
+
+
+def _projections(part: Any, transposed: bool, factor: tuple[int, ...], order: int) -> dict[str, nn.Module]:
+    """By parameter."""
+    if transposed:
+        return {"weight": TransposedProjection(transposed_directions(part, order), part.weight)}
+    phases = prod(factor)
+    found: dict[str, nn.Module] = {
+        "weight": SubpixelProjection(subpixel_directions(part, factor, order), part.weight, phases)
+    }
+    if part.bias is not None:
+        found["bias"] = PhaseMean(phases)
+    return found
+
+
+def _permuted(how: Callable[[Tensor], Tensor], order: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Of channels that are shuffled in another order than PyTorch's."""
+    if order is None:
+        return how
+
+    def apply(value: Tensor) -> Tensor:
+        there, back = order.to(value.device), torch.argsort(order).to(value.device)
+        return how(value.index_select(0, there)).index_select(0, back)
+
+    return apply
