@@ -43,7 +43,8 @@ def render(report: FixReport, view: View) -> str:
             paper.line(f"{'' if report.certificate else 'not '}certified: {certificate(report)}", indent=2)
     if report.attribution is not None:
         paper.title("Where the lines came from")
-        paper.add(Text(attributed(report.attribution, replace(view, width=view.width - 2, colour=False))), indent=2)
+        inside = attributed(report.attribution, replace(view, width=view.width - 2, colour=False))
+        paper.add(Text(inside.rstrip()), indent=2)
     if report.notes:
         paper.title("Notes")
         for note in report.notes:

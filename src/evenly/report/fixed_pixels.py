@@ -150,10 +150,11 @@ def over_surroundings(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     Args:
         levels: Shape (bins, bins), zero frequency first.
     """
-    around = np.pad(levels, WIDE, mode="wrap")
+    around = np.pad(levels.astype(np.float32), WIDE, mode="wrap")
     distance = np.max(np.abs(np.indices((2 * WIDE + 1,) * 2) - WIDE), axis=0)
     windows = sliding_window_view(around, distance.shape)
-    return np.asarray(levels - np.median(windows[..., distance >= NEAR], axis=-1))
+    rings = (distance == NEAR) | (distance == WIDE)  # the nearest that are clean, and the farthest
+    return np.asarray(levels - np.median(windows[..., rings], axis=-1))
 
 
 def widened(levels: NDArray[np.float64]) -> NDArray[np.float64]:
