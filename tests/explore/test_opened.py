@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nodes import node
 from torch import nn
 
 import evenly
@@ -27,15 +27,12 @@ def html(tmp_path_factory) -> Path:
 
 
 def opened(html: Path, folder: Path, *contents: str | bytes) -> list[dict[str, Any]]:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed: the page's reader is not run")
     paths = []
     for number, content in enumerate(contents):
         path = folder / f"{number}.json"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         paths.append(str(path))
-    command = [node, str(WEB / "check_reports.mjs"), str(html), *paths]
+    command = [node(), str(WEB / "check_reports.mjs"), str(html), *paths]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return [json.loads(line) for line in done.stdout.splitlines()]
 

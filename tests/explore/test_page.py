@@ -6,10 +6,12 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from nodes import node
 
 from evenly.explore import page
 
@@ -78,6 +80,17 @@ def sources_digest() -> str:
 
 def test_the_page_is_the_build_of_its_sources(read):
     assert read.metas("name")["sources"] == f"sha256-{sources_digest()}", "run `make web`"
+
+
+def test_building_again_gives_the_page(html, tmp_path):
+    vite = WEB / "node_modules" / "vite" / "bin" / "vite.js"
+    if not vite.is_file():
+        pytest.skip("the explorer's tools are not installed: it is not built again (`npm --prefix web ci`)")
+    command = [node(), str(vite), "build", str(WEB), "--outDir", str(tmp_path), "--logLevel", "error"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    built = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert built == html, "run `make web`"
 
 
 def test_every_panel_is_in_the_document(read):
