@@ -166,17 +166,17 @@ def test_the_page_says_the_verdict_first_and_explains_every_finding():
     ):
         assert words in page.text, words
     assert "No findings" in Page(render(report_samples.clean(), "html")).text
-    assert "90 layers that only pass patterns on left out" in Page(render(report_samples.deep(90), "html")).text
+    assert "90 layers" in Page(render(report_samples.deep(90), "html")).text
 
 
 def test_ways_of_patterns_end_where_they_are_removed():
     ordinary = report_samples.ordinary()
-    through = layers_table(ordinary, ordinary.layers)
+    through = str(layers_table(ordinary))
     assert 'class="way out"' in through
     assert 'class="way gone"' not in through
     assert 'class="way back made"' in through
     layers = [replace(x, removed_by="main.4") if x.name == "main.3" else x for x in ordinary.layers]
-    ended = layers_table(replace(ordinary, layers=tuple(layers)), layers)
+    ended = str(layers_table(replace(ordinary, layers=tuple(layers))))
     assert 'class="way gone"' in ended
     assert 'class="way out"' not in ended
     assert "until <b>main.4</b>" in ended

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from evenly.check.result import SEVERITIES
 from evenly.check.rules import RULES
 from evenly.report.page.changes import change
+from evenly.report.page.lanes import uneven
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, code, facts, fold, listing, prose, table
 from evenly.report.page.plots import bar
 from evenly.report.page.shell import Tone, document
 from evenly.report.page.strip import layers_table
-from evenly.report.words import count, interesting, period, shape, unit, verdict_lines
+from evenly.report.words import count, period, shape, unit, verdict_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_page"]
 
-_MOST_LAYERS, _MOST_PERIODS = 60, 12
+_MOST_PERIODS = 12
 _TONES: dict[str | None, Tone] = {"error": "bad", "warning": "fair", "info": "good", None: "good"}
 _LEGEND = (
     "Pattern: how often the positions of one period are written (blue) or read (orange); letters: written evenly, but "
@@ -147,22 +148,24 @@ def _output_facts(out: OutputResult, steps: str, several: str) -> Iterator[tuple
 
 
 def _network(report: Report) -> Section:
-    named = {f.layer for f in report.findings}
-    shown: list[LayerResult] = list(report.layers)
-    if len(shown) > _MOST_LAYERS:
-        shown = [layer for layer in shown if interesting(layer, named)]
-    hidden = len(report.layers) - len(shown)
     steps = unit(report.model.outputs[0]["shape"]) if report.model.outputs else "samples"
     if not report.layers:
         return Section("network", "Where patterns are made", [tag("p", "No layer has positions.", class_="note")])
-    left = f"{count(hidden, 'layer')} that only pass patterns on left out. " if hidden else ""
+    forward = (
+        f"Every line is a pattern of the period above it, in {steps} of the output. It begins at the layers that make "
+        "it (dots) and runs to the output, or to a layer that provably removes it. "
+    )
+    backward = (
+        "A dashed line (\N{NABLA}) is an uneven gradient: it begins at the layers that make it (dots) and runs back to "
+        "the input."
+    )
+    makers = any(x.role == "creates" and period(x.period) != "-" for x in report.layers)
+    about = (forward if makers else "") + (backward if any(map(uneven, report.layers)) else "")
     return Section(
         "network",
         "Where patterns are made",
-        [layers_table(report, shown), tag("p", left, _LEGEND, class_="note")],
-        f"Every line is a pattern of the period above it, in {steps} of the output. It begins at the layers that make "
-        "it (dots) and runs to the output, or to a layer that provably removes it. A dashed line (\N{NABLA}) is an "
-        "uneven gradient on its way back to the input.",
+        [layers_table(report), tag("p", _LEGEND, class_="note")],
+        about,
         "Network",
     )
 

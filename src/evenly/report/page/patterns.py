@@ -23,6 +23,8 @@ __all__ = ["overlap_picture"]
 
 _LARGEST = 8
 """Positions of a period per axis that are drawn."""
+_LETTERED = 3
+"""The same with words in them."""
 
 
 def overlap_picture(layer: LayerResult, side: float = 72) -> Markup | None:
@@ -44,7 +46,7 @@ def overlap_picture(layer: LayerResult, side: float = 72) -> Markup | None:
     if upward and flat.min() == flat.max() and layer.role == "creates":
         return _phases(flat, layer, side)
     what = "taps write each output position" if upward else "outputs read each input position"
-    words = [[str(n) for n in line] for line in flat] if flat.shape[1] <= 4 else []
+    words = [[str(n) for n in line] for line in flat] if flat.shape[1] <= _LETTERED else []
     label = f"How many {what}, by phase: {'; '.join(' '.join(map(str, line)) for line in flat)}"
     return cell(flat, label, copies=2, side=side, words=words, paint="paint" if upward else "other")
 
@@ -63,7 +65,7 @@ def _counts(layer: LayerResult) -> NDArray[np.int64] | None:
 
 def _phases(counts: NDArray[np.int64], layer: LayerResult, side: float) -> Markup:
     number = counts.size
-    letters = [chr(ord("a") + n) for n in range(number)] if number <= 26 else []
+    letters = [chr(ord("a") + n) for n in range(number)] if counts.shape[1] <= _LETTERED else []
     words = [letters[n : n + counts.shape[1]] for n in range(0, len(letters), counts.shape[1])]
     assert layer.stride is not None
     label = (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
+from evenly.report.page.lanes import Lanes, uneven
 from evenly.report.page.markup import Content, Markup, tag
-from evenly.report.page.parts import badge
+from evenly.report.page.parts import badge, fold, scroll, table
 from evenly.report.page.patterns import overlap_picture
 from evenly.report.words import geometry, period, ratio, shape
 
@@ -17,44 +18,70 @@ if TYPE_CHECKING:
 
 __all__ = ["layers_table"]
 
-_WIDE, _MOST_LANES = 20, 10
-"""CSS pixels between two lanes; lanes that are drawn."""
-_UNEVEN = (None, 1.0)
+_LEAST_RUN, _MOST_LAYERS = 3, 500
+"""Layers in a row that are one line of the table if they do nothing of note; layers that are listed at most."""
+_HEAD = ("layer", "pattern", "overlap", "period", "ripple", "gradient", "what it does")
+_DULL = ("passes", "attenuates")
 
 
-@dataclass(frozen=True)
-class _Lane:
-    """The way of the patterns of one period: rows where they are made, and where the way ends."""
+def layers_table(report: Report) -> list[Markup | None]:
+    """Inputs, layers and outputs in their order, with the ways of patterns on the left; below, every layer.
 
-    name: str
-    made: frozenset[int]
-    begin: int
-    end: int
-    removed: bool
-    backward: bool = False
-
-
-def layers_table(report: Report, shown: Sequence[LayerResult]) -> Markup | None:
-    """Inputs, layers and outputs in their order, with the ways of patterns on the left.
-
-    Args:
-        report: The report.
-        shown: Which of its layers.
+    Several layers in a row that only pass patterns on, or weaken them, are one line of the first table.
     """
-    lanes = _lanes(report, shown)
-    first, last = len(report.model.inputs), len(report.model.inputs) + len(shown)
-    rows: list[list[Content]] = []
-    for n, entry in enumerate(report.model.inputs):
-        rows.append(_end(lanes, n, "input", entry))
-    for n, layer in enumerate(shown, first):
-        rows.append([_cell(lanes, n), *_layer(layer)])
-    for n, entry in enumerate(report.model.outputs, last):
-        rows.append(_end(lanes, n, "output", entry))
-    head = (_heads(lanes), "layer", "pattern", "overlap", "period", "ripple", "gradient", "what it does")
-    body = [tag("tr", tag("td", row[0], class_="lanes"), _cells(row[1:])) for row in rows]
-    heads = [tag("th", h, scope="col", class_="lanes" if n == 0 else None) for n, h in enumerate(head)]
+    lines = _runs(report)
+    model = report.model
+    lanes = Lanes.of([run[0] if len(run) == 1 else None for run in lines], len(model.inputs))
+    cells = [
+        *(_end("input", entry) for entry in model.inputs),
+        *(_layer(run[0]) if len(run) == 1 else _run(run) for run in lines),
+        *(_end("output", entry) for entry in model.outputs),
+    ]
+    body = [tag("tr", tag("td", lanes.cell(n), class_="lanes"), _cells(row)) for n, row in enumerate(cells)]
+    heads = [tag("th", lanes.head(), scope="col", class_="lanes"), [tag("th", h, scope="col") for h in _HEAD]]
     whole = tag("table", tag("thead", tag("tr", heads)), tag("tbody", body), class_="network")
-    return tag("div", whole, class_="scroll", role="region", aria_label="Layers", tabindex="0")
+    return [scroll("Layers", whole), _every(report) if len(lines) < len(report.layers) else None]
+
+
+def _runs(report: Report) -> list[list[LayerResult]]:
+    """The layers, those in a row together that do nothing of note."""
+    named = {f.layer for f in report.findings} | {x.removed_by for x in report.layers}
+
+    def dull(layer: LayerResult) -> bool:
+        return layer.role in _DULL and layer.name not in named and not uneven(layer) and layer.note is None
+
+    runs: list[list[LayerResult]] = []
+    for flat, group in groupby(report.layers, dull):
+        layers = list(group)
+        runs += [layers] if flat and len(layers) >= _LEAST_RUN else [[layer] for layer in layers]
+    return runs
+
+
+def _run(layers: Sequence[LayerResult]) -> list[Content]:
+    weaken = sum(layer.role == "attenuates" for layer in layers)
+    parts = [f"{len(layers) - weaken} pass patterns on"] if len(layers) > weaken else []
+    parts += [f"{weaken} also weaken them" if parts else "weaken patterns"] if weaken else []
+    name = [f"{len(layers)} layers", _small(f"{layers[0].name} to {layers[-1].name}")]
+    return [name, None, None, None, None, None, _small(", ".join(parts))]
+
+
+def _every(report: Report) -> Markup:
+    rows = [
+        (
+            x.name,
+            f"{x.op} {geometry(x)}",
+            ratio(x.unevenness, "holes"),
+            period(x.period),
+            ratio(x.ripple, "inf"),
+            ratio(x.gradient_unevenness, "dead"),
+            x.role,
+        )
+        for x in report.layers[:_MOST_LAYERS]
+    ]
+    left = len(report.layers) - len(rows)
+    head = ("layer", "operation", "overlap", "period", "ripple", "gradient", "role")
+    more = tag("p", f"{left} more are in the data.", class_="note") if left else None
+    return fold(f"All {len(report.layers)} layers", table("All layers", head, rows, figures={2, 3, 4, 5}), more)
 
 
 def _cells(cells: Sequence[Content]) -> list[Markup]:
@@ -71,16 +98,15 @@ def _cells(cells: Sequence[Content]) -> list[Markup]:
     ]
 
 
-def _end(lanes: Sequence[_Lane], row: int, kind: str, entry: dict[str, object]) -> list[Content]:
-    sizes = entry["shape"]
-    assert isinstance(sizes, list | tuple)
-    name = [tag("span", kind, class_="soft"), " ", str(entry["name"]), _small(shape(sizes))]
-    return [_cell(lanes, row), name, None, None, None, None, None, None]
+def _end(kind: str, entry: dict[str, Any]) -> list[Content]:
+    name = [tag("span", kind, class_="soft"), " ", str(entry["name"]), _small(shape(entry["shape"]))]
+    return [name, None, None, None, None, None, None]
 
 
 def _layer(layer: LayerResult) -> list[Content]:
     removed = [" until ", tag("b", layer.removed_by)] if layer.removed_by else None
-    role = [badge(layer.role), removed, _small(layer.note) if layer.note else None]
+    back = [" ", badge("uneven gradient", "warning")] if uneven(layer) else None
+    role = [badge(layer.role), removed, back, _small(layer.note) if layer.note else None]
     return [
         [layer.name, _small(f"{layer.op} {geometry(layer)}")],
         overlap_picture(layer),
@@ -97,81 +123,7 @@ def _small(text: str) -> Markup:
 
 
 def _ratio(value: float | None, infinite: str) -> Content:
-    if value in _UNEVEN:
+    if value in (None, 1.0):
         return ratio(value, infinite)
     words = infinite if value is not None and math.isinf(value) else f"{ratio(value, infinite)} : 1"
     return tag("b", words, class_="alarm")
-
-
-# --------------------------------------------------------------------------------------------------------------- lanes
-
-
-def _lanes(report: Report, shown: Sequence[LayerResult]) -> list[_Lane]:
-    first = len(report.model.inputs)
-    rows = {layer.name: n for n, layer in enumerate(shown, first)}
-    output = first + len(shown)
-    made: dict[str, list[LayerResult]] = {}
-    for layer in shown:
-        if layer.role == "creates" and period(layer.period) != "-":
-            made.setdefault(period(layer.period), []).append(layer)
-    lanes = []
-    for name, layers in list(made.items())[:_MOST_LANES]:
-        ends = [rows.get(layer.removed_by or "", output) for layer in layers]
-        places = frozenset(rows[layer.name] for layer in layers)
-        lanes.append(_Lane(name, places, min(places), max(ends), max(ends) < output))
-    uneven = frozenset(rows[x.name] for x in shown if x.gradient_unevenness not in _UNEVEN)
-    if uneven:
-        lanes.append(_Lane("grad", uneven, 0, max(uneven), False, backward=True))
-    return lanes
-
-
-def _heads(lanes: Sequence[_Lane]) -> Content:
-    """The lanes' periods over them."""
-    words = "; ".join(
-        "gradient that is uneven, on its way back to the input" if lane.backward else f"pattern of period {lane.name}"
-        for lane in lanes
-    )
-    texts = [
-        tag(
-            "text",
-            "\N{NABLA}" if lane.backward else lane.name,
-            x=_middle(n),
-            y=13,
-            text_anchor="middle",
-            class_="soft",
-        )
-        for n, lane in enumerate(lanes)
-    ]
-    if not lanes:
-        return tag("span", "no patterns", class_="quiet")
-    label = f"Lanes: {words}"
-    return tag("svg", tag("title", label), texts, width=_wide(lanes), height=18, role="img", aria_label=label)
-
-
-def _middle(number: int) -> float:
-    return 12.0 + _WIDE * number
-
-
-def _wide(lanes: Sequence[_Lane]) -> float:
-    return 24.0 + _WIDE * max(0, len(lanes) - 1)
-
-
-def _cell(lanes: Sequence[_Lane], row: int) -> list[Markup]:
-    """The piece of every lane that runs along a row, as high as the row is."""
-    parts = []
-    for n, lane in enumerate(lanes):
-        if not lane.begin <= row <= lane.end:
-            continue
-        x, kind = _middle(n), "way back" if lane.backward else "way"
-        above = "50%" if row == lane.begin else "0%"
-        below = "50%" if row == lane.end else "100%"
-        parts.append(tag("line", x1=x, x2=x, y1=above, y2=below, class_=kind))
-        if row in lane.made:
-            parts.append(tag("circle", cx=x, cy="50%", r=5, class_=f"{kind} made"))
-        elif row == lane.end and not lane.backward:
-            parts.append(tag("circle", cx=x, cy="50%", r=4.5, class_=f"{kind} {'gone' if lane.removed else 'out'}"))
-        elif row == lane.begin and lane.backward:
-            parts.append(tag("circle", cx=x, cy="50%", r=4.5, class_=f"{kind} out"))
-    wide = _wide(lanes) if lanes else 0
-    spacer = tag("svg", width=wide, height=1, aria_hidden="true")
-    return [spacer, tag("svg", parts, width=wide, height="100%", aria_hidden="true", class_="ways")]
