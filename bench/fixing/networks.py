@@ -109,11 +109,13 @@ class Kind:
         build: Makes it.
         pair: Inputs and targets from a generator, a count and whether they are held out.
         inside: Whether the last up-sampling layer is the output layer.
+        work: Share of the steps that it is trained for: those with many layers take long.
     """
 
     build: Callable[[], nn.Module]
     pair: Callable[[Generator, int, bool], tuple[Tensor, Tensor]]
     inside: bool = True
+    work: float = 1.0
 
 
 @cache
@@ -200,8 +202,8 @@ KINDS: dict[str, Kind] = {
     "autoencoder k4, 3 layers": Kind(lambda: Autoencoder(4, 3), _same),
     "sub-pixel x2": Kind(lambda: SuperResolution(2), _smaller(2)),
     "sub-pixel x4": Kind(lambda: SuperResolution(4), _smaller(4)),
-    "U-Net": Kind(UNet, _noisy, inside=False),
-    "vocoder": Kind(Vocoder, _speech, inside=False),
+    "U-Net": Kind(UNet, _noisy, inside=False, work=0.4),
+    "vocoder": Kind(Vocoder, _speech, inside=False, work=0.4),
 }
 
 
@@ -229,6 +231,7 @@ def trained(kind: str, seed: int, steps: int, folder: Path) -> nn.Module:
     """A trained network of a kind, from the folder if it is there."""
     from safetensors.torch import load_file, save_file
 
+    steps = round(steps * KINDS[kind].work)
     path = folder / f"{kind.replace(' ', '-').replace(',', '')}-{seed}-{steps}.safetensors"
     torch.manual_seed(seed)
     network = KINDS[kind].build()

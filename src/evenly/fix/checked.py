@@ -10,7 +10,7 @@ from evenly.check.result import Report
 from evenly.errors import EvenlyError
 from evenly.fix.backend import Backend
 
-__all__ = ["checked"]
+__all__ = ["checked", "shapes"]
 
 
 def checked(backend: Backend, batch: Any) -> tuple[Report | None, str | None]:
@@ -34,14 +34,14 @@ def checked(backend: Backend, batch: Any) -> tuple[Report | None, str | None]:
 
             if not isinstance(backend, OnnxBackend):
                 return None, f"evenly check reads torch modules and ONNX models, not {type(backend.model).__name__}"
-            graph = read_proto(backend.model, backend.path, input_shapes=_shapes(batch))
+            graph = read_proto(backend.model, backend.path, input_shapes=shapes(batch))
         return analyse(graph), None
     except EvenlyError as error:
         return None, f"evenly check cannot read the model: {error}"
 
 
-def _shapes(batch: Any) -> dict[str | int, tuple[int, ...]]:
-    """Of the inputs, by name or position."""
+def shapes(batch: Any) -> dict[str | int, tuple[int, ...]]:
+    """Of a batch's inputs, by name or position."""
     if isinstance(batch, Mapping):
         return {str(name): value.shape for name, value in batch.items()}
     return {k: value.shape for k, value in enumerate(batch if isinstance(batch, tuple) else (batch,))}

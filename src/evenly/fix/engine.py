@@ -20,7 +20,7 @@ from evenly.fix.attribution import attribute, name_of, opened
 from evenly.fix.backend import Backend
 from evenly.fix.candidates import upsampling
 from evenly.fix.changes import Method as Structural
-from evenly.fix.checked import checked
+from evenly.fix.checked import checked, shapes
 from evenly.fix.costs import cost
 from evenly.fix.result import FixReport, FixResult, LayerRepair, LineChange, OutputChange, Samples, Verdict
 from evenly.fix.search import Loss, Progress, Search, Tried
@@ -288,12 +288,16 @@ def _finetuned(
     from evenly.fix.torch_backend import TorchBackend
 
     base = search.add(_balance(search, layers, 1.0))
-    teacher = search.solve(layers) if task.periods else search.before
-    targets = task.fit.references or None
     tuned = finetuned(
-        base.backend.model, teacher.backend.model, task.fit.batches, steps, targets=targets, seed=seed,
+        base.backend.model,
+        task.original.model,
+        task.fit.batches,
+        steps,
+        targets=task.fit.references or None,
+        seed=seed,
         checkpoint=checkpoint,
-    )  # fmt: skip
+        progress=lambda done, whole: search.say("fine-tuning", done / whole),
+    )
     backend = TorchBackend(tuned.module)
     backend.run(task.fit.batches[0])
     repairs = [
@@ -315,9 +319,14 @@ def _replaced(search: Search, method: Structural, layers: Sequence[str] | None, 
         )
         backend = TorchBackend(module)
     else:
+        from evenly.fix.onnx_backend import OnnxBackend
         from evenly.fix.onnx_structure import replaced_onnx
 
-        backend, changes = replaced_onnx(task.original, method, layers="auto" if layers is None else layers)
+        if not isinstance(task.original, OnnxBackend):
+            raise UsageError(f"{method} replaces layers of torch modules and ONNX models")
+        backend, changes = replaced_onnx(
+            task.original, method, input_shapes=shapes(example), layers="auto" if layers is None else layers
+        )
     if not any(change.done for change in changes):
         reasons = "; ".join(f"{c.name}: {c.note}" for c in changes if c.note) or "no layer is for it"
         raise UsageError(f"nothing can be repaired by {method}: {reasons}")

@@ -103,7 +103,7 @@ class Search:
         for number, output in enumerate(self.task.periods):
             if self._lines(done, output) <= self.task.within_db:
                 continue
-            self._say(f"lines of {output}", number / len(self.task.periods))
+            self.say(f"lines of {output}", number / len(self.task.periods))
             found, refused = candidates(
                 self.task.original, self.task.fit.batches[0], output, self.task.periods[output], layers
             )
@@ -115,7 +115,7 @@ class Search:
         begun = len(self.tried)
         last: _Attempt | None = None
         for number, candidate in enumerate(found):
-            self._say(str(candidate), number / len(found))
+            self.say(str(candidate), number / len(found))
             try:
                 last = _Attempt(self, base, output, candidate)
                 accepted = self._accepted_of(last)
@@ -160,7 +160,8 @@ class Search:
         """Everything that was tried."""
         return tuple(tried.point(self.task, tried is chosen) for tried in self.tried)
 
-    def _say(self, words: str, share: float) -> None:
+    def say(self, words: str, share: float) -> None:
+        """Tell what is being done, and the share that is done."""
         if self._progress is not None:
             self._progress(words, share)
 
