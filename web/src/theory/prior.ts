@@ -108,27 +108,30 @@ function terms(layer: Exclude<Layer, { kind: "residual" }>, field: Field, visit:
 /** One axis after the other. */
 function move(field: Field, layer: Exclude<Layer, { kind: "residual" }>): Field {
   const { axes, cell, step, second: given } = field;
-  const [side, scale] = [cell * step, growth(layer)];
-  const [wide, most] = [cell * scale, cell * scale * step * scale];
-  const grown = { axes, cell: wide, step: step * scale };
-  if (axes === 1) {
-    const second = new Float64Array(most);
-    terms(layer, field, (i, q, n, l, weight) => {
-      second[n * wide + l]! += weight * given[i * cell + q]!;
-    });
-    return shortened({ ...grown, second });
-  }
-  const half = new Float64Array(most * side);
+  const scale = growth(layer);
+  const [side, wide] = [cell * step, cell * scale];
+  const most = wide * step * scale;
+  const [from, to, weights]: [number[], number[], number[]] = [[], [], []];
   terms(layer, field, (i, q, n, l, weight) => {
-    const [source, target] = [(i * cell + q) * side, (n * wide + l) * side];
-    for (let x = 0; x < side; x++) half[target + x]! += weight * given[source + x]!;
+    from.push(i * cell + q);
+    to.push(n * wide + l);
+    weights.push(weight);
   });
+  // axis 0: whole rows of what was given, one after the other
+  const row = axes === 1 ? 1 : side;
+  const half = new Float64Array(most * row);
+  weights.forEach((weight, term) => {
+    const [source, target] = [from[term]! * row, to[term]! * row];
+    for (let x = 0; x < row; x++) half[target + x]! += weight * given[source + x]!;
+  });
+  if (axes === 1) return shortened({ axes, cell: wide, step: step * scale, second: half });
   const second = new Float64Array(most * most);
-  terms(layer, field, (i, q, n, l, weight) => {
-    const [source, target] = [i * cell + q, n * wide + l];
-    for (let y = 0; y < most; y++) second[y * most + target]! += weight * half[y * side + source]!;
-  });
-  return shortened({ ...grown, second });
+  for (let y = 0; y < most; y++) {
+    for (let term = 0; term < weights.length; term++) {
+      second[y * most + to[term]!]! += weights[term]! * half[y * side + from[term]!]!;
+    }
+  }
+  return shortened({ axes, cell: wide, step: step * scale, second });
 }
 
 /** The same field with the smallest step that holds it, to twelve digits. All layers treat both axes alike. */
@@ -136,7 +139,9 @@ function shortened(field: Field): Field {
   const { axes, cell, step, second } = field;
   const side = cell * step;
   const rows = axes === 1 ? 1 : side;
-  const fine = 1e-12 * second.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+  let largest = 0;
+  for (const v of second) if (Math.abs(v) > largest) largest = Math.abs(v);
+  const fine = 1e-12 * largest;
   const holds = (short: number): boolean => {
     for (let y = 0; y < rows; y++) {
       for (let x = short * cell; x < side; x++) {

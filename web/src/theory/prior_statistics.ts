@@ -17,10 +17,11 @@ function autocorrelation({ axes, cell, step, second }: Field): Float64Array {
   const side = cell * step;
   const repeats = (cell / step) ** axes;
   const lags = new Float64Array(cell ** axes);
-  second.forEach((v, entry) => {
-    const [y, x] = axes === 1 ? [0, entry] : [Math.floor(entry / side), entry % side];
-    lags[(y % cell) * (axes === 1 ? 0 : cell) + (x % cell)]! += repeats * v;
-  });
+  const rows = axes === 1 ? 1 : side;
+  for (let y = 0; y < rows; y++) {
+    const lag = axes === 1 ? 0 : (y % cell) * cell;
+    for (let x = 0; x < side; x++) lags[lag + (x % cell)]! += repeats * second[y * side + x]!;
+  }
   return lags;
 }
 
