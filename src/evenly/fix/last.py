@@ -72,11 +72,15 @@ def last_layers(backend: Backend, batch: Any) -> Mapping[str, tuple[Layer, ...]]
 
 
 def _monotone(result: NDArray[np.floating], output: NDArray[np.floating]) -> bool:
-    """Whether values of the output rise with those of the result, place by place."""
-    if result.shape != output.shape:
+    """Whether values of the output rise with those of the result, place by place, in every channel by itself.
+
+    Channels may have biases and factors of their own behind the layer.
+    """
+    if result.shape != output.shape or result.ndim < 2:
         return False
-    order = np.argsort(result, axis=None, kind="stable")
-    steps = np.diff(output.ravel()[order].astype(np.float64))
+    first, second = (np.moveaxis(values, 1, 0).reshape(values.shape[1], -1) for values in (result, output))
+    order = np.argsort(first, axis=1, kind="stable")
+    steps = np.diff(np.take_along_axis(second, order, axis=1).astype(np.float64), axis=1)
     return bool((steps >= -_ALIKE * max(float(np.ptp(output)), 1e-30)).all())
 
 
