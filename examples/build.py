@@ -1,4 +1,4 @@
-"""Build the example networks, three of them as ONNX files, and pictures that two of them make; from fixed seeds.
+"""Build the example networks, four of them as ONNX files, one of these trained, and pictures; from fixed seeds.
 
     python examples/build.py [--out examples/out]
 
@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     out: Path = parser.parse_args(argv).out
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
+    import enlarger
     import networks
     import pictures
 
@@ -48,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
                 export(network, path)
                 line += f", {path} ({path.stat().st_size / 1e6:.1f} MB)"
             print(line)
+        path = out / "enlarger.onnx"
+        export(enlarger.make(out), path)
+        print(f"enlarger: trained for {enlarger.STEPS} steps, {path} ({path.stat().st_size / 1e3:.0f} kB)")
         pictures.make(out / "pictures")
         print(f"pictures of untrained generators: {out / 'pictures'}")
     except OSError as error:

@@ -40,8 +40,12 @@ def built(tmp_path_factory):
     return out
 
 
-def test_three_small_files_and_some_pictures(built):
-    assert sorted(p.name for p in built.iterdir()) == sorted([*(f"{name}.onnx" for name in EXPORTED), "pictures"])
+TRAINED = ("enlarger", "enlarger.onnx", "enlarger.safetensors")
+
+
+def test_four_small_files_and_some_pictures(built):
+    written = [*(f"{name}.onnx" for name in EXPORTED), *TRAINED, "pictures"]
+    assert sorted(p.name for p in built.iterdir()) == sorted(written)
     for path in built.glob("*.onnx"):
         assert path.stat().st_size < 5_000_000
         assert str(EXAMPLES).encode() not in path.read_bytes(), "the file tells where it was built"
@@ -51,7 +55,7 @@ def test_three_small_files_and_some_pictures(built):
 def test_the_same_bytes_again(built, tmp_path):
     assert build(tmp_path / "new" / "folder").returncode == 0
     there = [p.relative_to(built) for p in built.rglob("*") if p.is_file()]
-    assert len(there) == 3 + 24
+    assert len(there) == 3 + 4 + 24
     for name in there:
         assert (tmp_path / "new" / "folder" / name).read_bytes() == (built / name).read_bytes()
 

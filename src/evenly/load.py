@@ -201,6 +201,7 @@ def load_network(
     Raises:
         EvenlyError: As :func:`load_target`.
     """
+    _expect_scipy(target)
     request = _Request(target, tuple(inputs), weights, True, False, False)
     suffix = Path(target).suffix.lower()
     if suffix == ".onnx":
@@ -244,6 +245,7 @@ def module_network(
         UsageError: If it is no module, or inputs are missing.
         MissingDependencyError: If torch is not installed.
     """
+    _expect_scipy(type(model).__name__)
     try:
         from torch import nn
     except ImportError as error:
@@ -260,6 +262,15 @@ def module_network(
     if not args and not kwargs and (needed or kept is not None):
         args = _examples(name, name, kept)
     return torch_network(model, args, kwargs)
+
+
+def _expect_scipy(target: str) -> None:
+    try:
+        import scipy  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{target}: running it to explain or repair it needs scipy; install it with pip install 'evenly[fix]'"
+        ) from error
 
 
 def _onnx_to_run(request: _Request) -> Network:
@@ -391,7 +402,7 @@ def _made(request: _Request) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         examples = getattr(network, "example_inputs", None) if examples is None else examples
         args, kwargs = _examples(request.target, declared_by, examples), {}
     if request.weights is not None and request.use_weights:
-        _fill(network, request.weights)
+        network = _filled(network, request.weights, args)
     return network, args, kwargs
 
 
@@ -587,6 +598,16 @@ def _examples(target: str, attribute: str, examples: Any) -> tuple[Any, ...]:
 
 
 # -------------------------------------------------------------------------------------------------------------- weights
+
+
+def _filled(network: nn.Module, path: Path, example: tuple[Any, ...]) -> nn.Module:
+    """The network with the weights of a file, and with the layers that a repair gave another shape."""
+    from evenly.fix.restoring import repaired, restore
+
+    if repaired(path):
+        return restore(network, path, *example)
+    _fill(network, path)
+    return network
 
 
 def _fill(network: nn.Module, path: Path) -> None:

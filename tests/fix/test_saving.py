@@ -242,6 +242,28 @@ def test_replaced_and_edited_at_once(tmp_path):
     same_function(new, restore(generator(5), tmp_path / "x.safetensors"))
 
 
+def test_a_repair_is_checked_like_any_weights(tmp_path, monkeypatch):
+    """``--weights`` takes a repaired file, too."""
+    (tmp_path / "savednets.py").write_text(
+        "from torch import nn\n\ndef up():\n"
+        "    return nn.Sequential(nn.ConvTranspose2d(3, 4, 3, 2, 1, 1, bias=False))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = made(nn.ConvTranspose2d(3, 4, 3, 2, 1, 1, bias=False))
+    new, _ = replaced(module, "subpixel", layers=["0"])
+    result(module, new).save("x.safetensors")
+    shapes = {"input": SIZE}
+    before = evenly.check("savednets:up", input_shapes=shapes)
+    after = evenly.check("savednets:up", input_shapes=shapes, weights="x.safetensors")
+    assert "EV101" in {finding.code for finding in before.findings}
+    assert not after.findings
+    assert after.outputs[0].certified is True
+    damaged = written(tmp_path / "y.safetensors", whole(kernel=[9, 9]))
+    with pytest.raises(WeightsError, match="should have the shape"):
+        evenly.check("savednets:up", input_shapes=shapes, weights=damaged)
+
+
 # ---- what is written -------------------------------------------------------------------------------------------------
 
 

@@ -139,11 +139,17 @@ def fix_network(
         reference, more = reference_of(network, data.batches[0], reference, values=values, limit=limit)
         notes += more
     found = engine.fix(network.model, calibration=data.batches, reference=reference, seed=seed, **options)
-    words = data.words + found.report.calibration.removeprefix("as given")
-    notes = tuple(dict.fromkeys((*notes, *found.report.notes)))
+    report, cause = found.report, found.report.attribution
+    report = replace(
+        report,
+        model=network.name,
+        calibration=data.words + report.calibration.removeprefix("as given"),
+        attribution=None if cause is None else replace(cause, model=network.name, inputs=data.words),
+        notes=tuple(dict.fromkeys((*notes, *report.notes))),
+    )
     return replace(
         found,
-        report=replace(found.report, model=network.name, calibration=words, notes=notes),
+        report=report,
         original=network.model if network.differentiable else None,
         example=data.batches[0],
     )

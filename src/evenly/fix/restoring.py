@@ -19,7 +19,7 @@ from evenly.errors import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["KEY", "equal", "restore", "restored"]
+__all__ = ["KEY", "equal", "repaired", "restore", "restored"]
 
 KEY = "evenly"
 """Of the metadata."""
@@ -80,7 +80,22 @@ def restored(module: nn.Module, path: Path, example: Any = None) -> nn.Module:
     return twin
 
 
-def _read(path: Path) -> tuple[str | None, dict[str, Tensor]]:
+def repaired(path: Path) -> bool:
+    """Whether a file holds a repair that changed the shape of layers, which no other loader than :func:`restore` takes."""
+    from evenly.fix._saved_geometry import parsed
+
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
+        return False
+    try:
+        text = _read(path, values=False)[0]
+        return text is not None and bool(parsed(text))
+    except (FormatError, MissingDependencyError):
+        return False
+    except WeightsError:  # damaged changes are for restore to name
+        return True
+
+
+def _read(path: Path, *, values: bool = True) -> tuple[str | None, dict[str, Tensor]]:
     """What the metadata say of evenly, and all tensors; the reader checks the header against the file's size.
 
     Raises:
@@ -96,7 +111,8 @@ def _read(path: Path) -> tuple[str | None, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+            names = list(file.keys()) if values else []
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError) as error:
         words = " ".join(str(error).split())[:200]
         raise FormatError(f"{path}: not a readable .safetensors file: {words}; save it again") from error
