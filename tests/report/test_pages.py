@@ -101,10 +101,12 @@ def expect_safe(html: str) -> Page:
     return page
 
 
-def written(records, result) -> str:
+def written(records, result, against=()) -> str:
     with closing(open_measured("html")) as writer:
         for record in records:
             writer.add(record)
+        for record in against:
+            writer.add_against(record)
         return "".join(writer.parts(result))
 
 
@@ -286,9 +288,11 @@ def test_a_set_against_another_with_failures(tmp_path):
         *("made", "image", measured_samples.together(failed=2)),
         *(measured_samples.together(against=True), "</title><script>", measured_samples.comparison()),
     )
-    html = written(records, result)
+    html = written(records, result, [measured_samples.clean().to_dict(), {"path": "x", "error": "y"}])
     page = expect_safe(html)
     assert page.data == as_json(records, result)
+    assert sum(a.get("class") == "outline" for _, a in page.tags) == 2
+    assert "Outlined: </title><script>" in page.text
     title = "Strong evidence of more up-sampling than in </title><script>: period 2 px"
     assert page.inside["title"][0].startswith(title)
     for words in (

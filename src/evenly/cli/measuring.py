@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evenly.cli.writing import CLEAN, ERROR, FINDINGS
 from evenly.errors import EvenlyError
 from evenly.measure.result import TRACES
-from evenly.report import Measured
+from evenly.report import ComparingReporter, Measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,7 +159,8 @@ def measured(
     if against is None:
         return Measured(target, kind, state.result(origin))
     with _progress("to compare with") as progress:
-        other = measure_set([against], progress=progress, **where)
+        emit = watch.reporter.add_against if isinstance(watch.reporter, ComparingReporter) else None
+        other = measure_set([against], emit=emit, progress=progress, **where)
     comparison = compare(state, other) if state.count and other.count else None
     return Measured(target, kind, state.result(origin), other.result(origin), against, comparison)
 

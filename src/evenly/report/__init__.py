@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,6 +27,7 @@ __all__ = [
     "ATTRIBUTED_REPORTERS",
     "MEASURED_REPORTERS",
     "REPORTERS",
+    "ComparingReporter",
     "Measured",
     "MeasuredReporter",
     "Reporter",
@@ -116,6 +117,14 @@ class MeasuredReporter(Protocol):
 
     def close(self) -> None:
         """Give back what it holds on disk."""
+
+
+@runtime_checkable
+class ComparingReporter(MeasuredReporter, Protocol):
+    """One that also wants the single files of the set to compare with."""
+
+    def add_against(self, record: Mapping[str, Any]) -> None:
+        """One more of these."""
 
 
 MEASURED_REPORTERS: Mapping[str, str] = MappingProxyType(

@@ -41,6 +41,11 @@ class Writer:
             self._size += len(json.dumps(record))
             self._data.add(record)
 
+    def add_against(self, record: Mapping[str, Any]) -> None:
+        """One more file of the set to compare with."""
+        if "error" not in record:
+            self._tally.add(record, against=True)
+
     def parts(self, result: Measured) -> Iterator[str]:
         """The page."""
         ranked, remark = self._ranked.best(), None

@@ -269,8 +269,10 @@ def scrolled(drawing: Markup, label: str) -> Markup:
     return tag("div", drawing, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
-def histogram(counts: Sequence[int], low: float, step: float, label: str, unit: str) -> Markup:
-    """How many of a set have a number in each bin.
+def histogram(
+    counts: Sequence[int], low: float, step: float, label: str, unit: str, other: Sequence[int] = ()
+) -> Markup:
+    """How many of a set have a number in each bin; beside another set as shares of each.
 
     Args:
         counts: Per bin.
@@ -278,14 +280,20 @@ def histogram(counts: Sequence[int], low: float, step: float, label: str, unit: 
         step: Width of a bin.
         label: What it shows, in words.
         unit: Of the number.
+        other: The same of a set to compare with, drawn as an outline.
     """
     width, high, left = 260.0, 70.0, 4.0
-    most, wide = max([1, *counts]), (width - 2 * left) / len(counts)
+    wide = (width - 2 * left) / len(counts)
+    shares, others = ([count / max(sum(bins), 1) for count in bins] for bins in (counts, other))
+    most = max([*shares, *others]) or 1.0
     bars = []
-    for n, count in enumerate(counts):
-        tall = high * count / most
+    for n, share in enumerate(shares):
+        tall = high * share / most
         where = {"x": left + n * wide + 0.5, "y": 8 + high - tall, "width": wide - 1, "height": tall}
-        bars += [tag("rect", **where, class_="paint", fill=_PAINT)] if count else []
+        bars += [tag("rect", **where, class_="paint", fill=_PAINT)] if share else []
+    corners = [f"{left + (n + side) * wide:.2f},{8 + high * (1 - share / most):.2f}"
+               for n, share in enumerate(others) for side in (0, 1)]  # fmt: skip
+    outline = tag("polyline", points=" ".join(corners), fill="none", stroke=_OTHER, stroke_width=1.8, class_="outline")
     end = low + step * len(counts)
     axis = tag("line", x1=left, x2=width - left, y1=8.5 + high, y2=8.5 + high, class_="grid", stroke=_SOFT)
     names = []
@@ -293,4 +301,4 @@ def histogram(counts: Sequence[int], low: float, step: float, label: str, unit: 
         words = f"{value:g}" if n else f"{value:g} {unit}"
         anchor = "start" if value == low else "end" if value == end else "middle"
         names.append(_text(left + (value - low) / step * wide, high + 23, words, anchor))
-    return _svg(width, high + 30, label, bars, axis, names)
+    return _svg(width, high + 30, label, bars, axis, outline if other else None, names)

@@ -46,25 +46,25 @@ class Tally:
     """How many files have which level, by period and trace: memory that does not grow with them."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], Counter[int]] = {}
+        self._counts: dict[tuple[str, str, bool], Counter[int]] = {}
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        """One more file."""
+    def add(self, record: Mapping[str, Any], *, against: bool = False) -> None:
+        """One more file, of the set itself or of the one to compare with."""
         for period, levels in record["periods"].items():
             for name in (*TRACES, "tone"):
                 db = (levels or {}).get(f"{name}_db")
                 if db is not None:
                     place = int(np.clip((db - _LOW) // _STEP, 0, _BINS - 1))
-                    self._counts.setdefault((period, name), Counter())[place] += 1
+                    self._counts.setdefault((period, name, against), Counter())[place] += 1
 
     def drawing(self, period: int, name: str) -> Markup | None:
         """The histogram of one trace; the first and last bin hold what is beyond."""
-        counts = self._counts.get((str(period), name))
-        if counts is None:
+        mine, other = (self._counts.get((str(period), name, against)) for against in (False, True))
+        if mine is None:
             return None
-        numbers = [counts[n] for n in range(_BINS)]
+        bins = [[counts[n] for n in range(_BINS)] for counts in (mine, other) if counts is not None]
         label = f"Files by level of period {period}, {name} trace, in dB over the background"
-        return histogram(numbers, _LOW, _STEP, label, "dB")
+        return histogram(bins[0], _LOW, _STEP, label, "dB", *bins[1:])
 
 
 def set_facts(result: Measured) -> Iterator[tuple[str, Content, Content, str]]:
@@ -131,7 +131,8 @@ def _distribution(result: Measured, tally: Tally) -> Section:
         if cards or causes
         else [],
         "Number of files by level: power of the period's lines over the background, in dB. Around 0 dB is chance; "
-        "files beyond the ends are in the outer bars.",
+        "files beyond the ends are in the outer bars."
+        + (f" Outlined: {result.against_target}; both as shares." if result.comparison is not None else ""),
         "Distribution",
     )
 
