@@ -212,7 +212,10 @@ def test_automatic_padding_counts_the_dilation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET"])
-@pytest.mark.parametrize(("kernel", "stride", "extra"), [(3, 2, 0), (3, 2, 1), (4, 2, 0), (5, 3, 2), (6, 4, 0)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "extra"),
+    [(3, 2, 0), (3, 2, 1), (4, 2, 0), (5, 3, 2), (6, 4, 0), (1, 2, 0), (2, 4, 0), (2, 4, 1), (3, 4, 1)],
+)
 @pytest.mark.parametrize("wanted", [None, 1, 0])
 def test_automatic_padding_of_transposed_convolutions(
     auto: str, kernel: int, stride: int, extra: int, wanted: int | None, tmp_path: Path

@@ -307,7 +307,8 @@ def _conv_transpose(c: Call) -> Result:
     sizes = x.shape[2:]
     if wanted is not None and len(wanted) == rank + 2:
         wanted = wanted[2:]  # some exporters write batch and channels as well
-    if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
+    same = wanted is None and auto in ("SAME_UPPER", "SAME_LOWER")
+    if same:
         wanted = tuple(n * s for n, s in zip(sizes, stride, strict=True))
     if wanted is not None:
         if len(wanted) != rank:
@@ -318,7 +319,10 @@ def _conv_transpose(c: Call) -> Result:
         padding = []
         for n, s, a, k, d, m in zip(sizes, stride, extra, kernel, dilation, wanted, strict=True):
             total = s * (n - 1) + a + d * (k - 1) + 1 - m
-            padding.append(_halves(total, auto == "SAME_UPPER") if total >= 0 else (0, total))
+            # A kernel shorter than the stride has nothing to be cut: a stated size gets zeros behind, while SAME keeps
+            # what there is, which is less than n s (as ONNX Runtime does it).
+            negative = (0, 0) if same else (0, total)
+            padding.append(_halves(total, auto == "SAME_UPPER") if total >= 0 else negative)
     else:
         padding = list(_pads(c, rank)) if auto in ("NOTSET", "") else [(0, 0)] * rank
     fixed = _is_fir(stored, groups, x.shape[1]) and stored.shape[1] == 1
