@@ -81,7 +81,7 @@ def restored(module: nn.Module, path: Path, example: Any = None) -> nn.Module:
 
 
 def repaired(path: Path) -> bool:
-    """Whether a file holds a repair that changed the shape of layers, which no other loader than :func:`restore` takes."""
+    """Whether a file holds a repair that changed the shape of layers, which :func:`restore` alone can load."""
     from evenly.fix._saved_geometry import parsed
 
     if path.suffix.lower() != ".safetensors" or not path.is_file():
