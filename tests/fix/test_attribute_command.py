@@ -327,6 +327,13 @@ def test_a_pt2_file_has_no_layers_to_edit(run, tmp_path):
     assert "export it to ONNX" in run(path)[2]
 
 
+def test_without_scipy_the_extra_is_named(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    code, out, err = run("net.onnx")
+    assert (code, out) == (2, "")
+    assert "pip install 'evenly[fix]'" in err
+
+
 # ---- in Python -------------------------------------------------------------------------------------------------------
 
 
