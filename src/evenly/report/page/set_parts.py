@@ -26,7 +26,7 @@ from evenly.report.measured_words import (
     strongest,
 )
 from evenly.report.page.markup import Content, Markup, tag
-from evenly.report.page.parts import Section, badge, listing, table
+from evenly.report.page.parts import Section, badge, fold, listing, table
 from evenly.report.page.picture_parts import grey_bytes, periods_table
 from evenly.report.page.pixels import cropped, uri
 from evenly.report.page.plots import bar, histogram
@@ -94,8 +94,8 @@ def set_sections(result: Measured, ranked: Sequence[Mapping[str, Any]], tally: T
     """Everything that is known of a set."""
     found, unit = result.set, UNITS[result.kind]
     return [
-        *([_comparison(result, result.comparison)] if result.comparison is not None else []),
         _distribution(result, tally),
+        *([_comparison(result, result.comparison)] if result.comparison is not None else []),
         _worst(result, ranked, unit),
         Section(
             "periods",
@@ -217,8 +217,7 @@ def _comparison(result: Measured, found: Comparison) -> Section:
             listing(levels),
             table("Comparison", ("period", *TRACES), rows, figures={1, 2, 3, 4}),
             tag("p", DIFFERENCE, ".", class_="note"),
-            tag("h3", f"{name} alone"),
-            _alone(result.against),
+            fold(f"{name} alone", _alone(result.against)),
         ],
         None,
         "Comparison",
