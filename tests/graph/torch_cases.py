@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from evenly.nn import SubpixelConv1d, SubpixelConv3d
+
 Shape = tuple[int, ...]
 
 
@@ -86,6 +88,12 @@ _LAYERS = {
         for mode in ("reflect", "replicate", "circular")
     },
     "pixel shuffle": layer(nn.PixelShuffle(2), shape=(1, 8, 3, 4), ops="PixelShuffle"),
+    "sub-pixel convolution 1d, cropped": Case(
+        lambda x, m: m(x)[..., 1:-2], (SubpixelConv1d(6, 4, 3, 2),), (1, 6, 9), ops=("Conv", "PixelShuffle", "Slice")
+    ),
+    "sub-pixel convolution 3d, cropped": Case(
+        lambda x, m: m(x)[:, :, 1:, :, :-1], (SubpixelConv3d(6, 4, 3, 2),), (1, 6, 3, 4, 5)
+    ),
     "pixel unshuffle": layer(nn.PixelUnshuffle(2), ops="PixelUnshuffle"),
     "max pool": layer(nn.MaxPool2d(3, 2, 1, 2, ceil_mode=True), ops="Pool"),
     "max pool 1d": layer(nn.MaxPool1d(2), shape=(1, 6, 12), ops="Pool"),

@@ -75,6 +75,8 @@ class Arranging(Resampling):
                     raise RefusedError("blocks of positions change places")
             else:
                 raise RefusedError("it takes parts of blocks of positions")
+        elif this.of(CHANNEL) and not _whole_rows(this, places):  # inside of what a shuffle put side by side
+            return self._sliced(self._apart(v, [dim]), dim, places, shape, name)
         else:
             digit, start, step, count = self._token_rows(v, this, places)
         return self._axis_slice(v, dim, digit, (start, step, count), places, shape, name)
@@ -82,11 +84,11 @@ class Arranging(Resampling):
     def _token_rows(self, v: Value, this: Dim, places: range) -> tuple[Digit, int, int, int]:
         """Whole rows of merged axes."""
         outer = this.digits[0]
-        row = this.size // outer.size
         if not outer.axis or outer.size != self._sizes(v)[outer.kind] or places.step != 1:
             raise RefusedError("it takes part of a merged dimension")
-        if places.start % row or len(places) % row:
+        if not _whole_rows(this, places):
             raise RefusedError("it cuts a row of positions")
+        row = this.size // outer.size
         return outer, places.start // row, 1, len(places) // row
 
     def _axis_slice(
@@ -519,3 +521,9 @@ class Arranging(Resampling):
         new = tuple(i for i, a in enumerate(axes) if a < 0)
         node = self._emit(self._after(v, "broadcast"), ir.Broadcast(new), (v.node,), self._channels(v), sizes)
         return replace(v, node=node)
+
+
+def _whole_rows(dim: Dim, places: range) -> bool:
+    """Whether places of a merged dimension begin and end where its outer digit does."""
+    row = dim.size // dim.digits[0].size
+    return not (places.start % row or len(places) % row)
