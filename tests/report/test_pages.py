@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import re
 from contextlib import closing
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,11 +18,7 @@ import report_samples
 from evenly.measure.image import measure_image
 from evenly.report import Measured, open_measured, render
 from evenly.report.page.changes import _RECIPES, change
-from evenly.report.page.markup import Markup, tag
-from evenly.report.page.parts import prose
 from evenly.report.page.patterns import overlap_picture
-from evenly.report.page.pixels import Picture, before_after, cropped, png, reduced
-from evenly.report.page.plots import RAMP, ticks
 from evenly.report.page.strip import layers_table
 
 REPORTS = {
@@ -356,78 +351,3 @@ def test_notebooks_show_pictures_and_no_scripts():
         page = Page(html)
         assert not {"script", "style", "iframe"} & {t for t, _ in page.tags}
     assert "12 files measured, 1 could not be" in page.text
-
-
-# ----------------------------------------------------------------------------------------------------------------- kit
-
-
-def test_markup_escapes_all_but_itself():
-    assert tag("p", "<b>", Markup("<i></i>"), None, ["a", ("&",)]) == "<p>&lt;b&gt;<i></i>a&amp;</p>"
-    assert tag("p", 'say "x"\n', title='"><script>') == '<p title="&quot;&gt;&lt;script&gt;">say &quot;x&quot;\\n</p>'
-    assert tag("br") == "<br>"
-    assert tag("a", class_="k", aria_label="l", hidden=True, id=None, open=False) == (
-        '<a class="k" aria-label="l" hidden></a>'
-    )
-    assert tag("rect", x=1.0, y=0.125) == '<rect x="1" y="0.12"></rect>'
-
-
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"onclick": "x"},
-        {"style": "x"},
-        {"href": "javascript:alert(1)"},
-        {"src": "https://a.example/b.png"},
-        {"href": "data:text/html,x"},
-    ],
-)
-def test_markup_refuses_what_could_run_or_load(attributes):
-    with pytest.raises(ValueError, match=r"must begin with|runs what is in it"):
-        tag("a", **attributes)
-
-
-@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (1, 1)])
-def test_pictures_are_stored_without_loss(shape):
-    from PIL import Image
-
-    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(pixels)))), pixels)
-    if len(shape) == 2:
-        shown = np.asarray(Image.open(io.BytesIO(png(pixels, RAMP))).convert("RGB"))
-        np.testing.assert_array_equal(shown, RAMP[pixels])
-
-
-def test_parts_of_pictures():
-    pixels = np.arange(6 * 9).reshape(6, 9)
-    part, left, top = cropped(pixels, 4, (1.0, 0.0))
-    assert (part.shape, left, top) == ((4, 4), 5, 0)
-    assert cropped(pixels, 20)[0].shape == (6, 9)
-    np.testing.assert_allclose(reduced(pixels, 3), pixels.reshape(2, 3, 3, 3).mean(axis=(1, 3)))
-    assert reduced(np.ones((1, 100, 3)), 10).shape == (1, 10, 3)
-    np.testing.assert_array_equal(reduced(pixels, 9), pixels)
-
-
-def test_a_slider_from_before_to_after_has_words():
-    picture = Picture(np.zeros((8, 8), np.uint8), "Before", "dark")
-    html = before_after(picture, picture, "output <1>")
-    page = Page(html)
-    assert [a["aria-label"] for t, a in page.tags if t == "input"] == ["output <1>: how much of the left is before"]
-
-
-def test_rules_are_read_as_they_are_written():
-    html = prose("One `a<b>` and *two*: `s**2`.\n\n- first\n  line\n- second\n\n```python\nx = '<'\n\ny = 2\n```\nlast")
-    assert "<p>One <code>a&lt;b&gt;</code> and <em>two</em>: <code>s**2</code>.</p>" in html
-    assert "<ul><li>first line</li><li>second</li></ul>" in html
-    assert "x = &#x27;&lt;&#x27;\n\ny = 2" in html
-    assert html.endswith("<p>last</p>")
-    from evenly.check.rules import RULES
-
-    for rule in RULES.values():
-        for text in rule.sections.values():
-            assert "`" not in re.sub(r"<pre.*?</pre>", "", prose(text), flags=re.DOTALL)
-
-
-def test_ticks_are_round():
-    assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
-    assert ticks(-0.5, 0.5, 4) == [-0.5, 0.0, 0.5]
-    assert ticks(3, 3) == [3]
