@@ -202,6 +202,18 @@ export function inFrames(): (pieces: readonly (() => void)[]) => void {
   };
 }
 
+/** Does pieces of work one by one while nothing else is to be done; some browsers do not say so and get a pause instead. */
+export function whenResting(pieces: readonly (() => void)[]): void {
+  const [piece, ...rest] = pieces;
+  if (!piece) return;
+  const go = (): void => {
+    piece();
+    whenResting(rest);
+  };
+  if ("requestIdleCallback" in window) requestIdleCallback(go);
+  else setTimeout(go, 100);
+}
+
 /**
  * Calls back whenever light turns to dark or the width changes; returns the width in CSS pixels, 0 before it is known. Asking
  * the element itself in the middle of a redraw would cost a layout of the page.

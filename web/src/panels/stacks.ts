@@ -1,11 +1,11 @@
 /** Panel 3: any stack of layers before training: pattern, power and spectrum at every depth, and who made which line. */
 import { layerColour } from "../colours";
 import { tile } from "../canvas";
-import { button, choice, facts, framed, h, inFrames, onLook, percent, refill, scrolled, show } from "../dom";
+import { button, choice, facts, framed, h, inFrames, onLook, percent, refill, scrolled, show, whenResting } from "../dom";
 import { sample } from "../draws";
 import { linked, whole, word } from "../links";
-import { encode, layerList } from "../layer_list";
-import { CATALOGUE, enlargement, KINDS, layerOf, nameOf, PRESETS, type Activation } from "../stack";
+import { decode, encode, layerList } from "../layer_list";
+import { CATALOGUE, enlargement, KINDS, layerOf, nameOf, PRESETS, type Activation, type Block } from "../stack";
 import {
   advance,
   bendsInside,
@@ -27,7 +27,7 @@ const CELLS = { plane: 32, line: 256, linear: 256 } as const;
 const DRAWN = 400; // positions of the largest cell of which a sample is drawn
 const SLOPES: Record<Activation, number | null> = { none: null, relu: 0, slight: 0.1, leaky: 0.2, prelu: 0.25 };
 
-const KEPT = 60; // depths that are kept, so that an edit computes only what is behind it
+const KEPT = 200; // depths that are kept, so that an edit computes only what is behind it
 
 interface Depth {
   statistics: Statistics;
@@ -126,6 +126,11 @@ export function stacks(body: Element): void {
   );
   const across = onLook(spectrum, redraw);
   use(PRESETS[2]!);
+  // while the page rests the presets are computed, one at a time, so that none of them is waited for
+  const ahead = PRESETS.map(({ code, axes: given, activation: bent }) => () => {
+    compute(decode(CATALOGUE, code), given === 2, SLOPES[bent]);
+  });
+  whenResting(ahead);
 
   function use(preset: (typeof PRESETS)[number]): void {
     layers.load(preset.code);
@@ -149,16 +154,16 @@ export function stacks(body: Element): void {
   }
 
   /** Statistics at every depth, or null where the period cell is beyond what is computed here. */
-  function compute(plane: boolean, slope: number | null): Depth[] | null {
+  function compute(blocks: readonly Block[], plane: boolean, slope: number | null): Depth[] | null {
     const cells = slope === null ? CELLS.linear : plane ? CELLS.plane : CELLS.line;
     if (known.size > KEPT) known.clear();
-    const all = layers.blocks.map(layerOf);
+    const all = blocks.map(layerOf);
     // without activations and sums a plane is one axis times itself
     const line = !plane || (slope === null && all.every((layer) => layer.kind !== "residual"));
     let field = colour(line ? 1 : 2);
     const depths: Depth[] = [];
     for (const [index, layer] of all.entries()) {
-      const before = encode(KINDS, layers.blocks.slice(0, index + 1));
+      const before = encode(KINDS, blocks.slice(0, index + 1));
       const key = `${plane} ${slope} ${line} ${bendsInside(all, index)} ${before}`;
       let depth = known.get(key);
       if (!depth) {
@@ -178,7 +183,7 @@ export function stacks(body: Element): void {
   function draw(): void {
     const plane = axes.select.value === "2";
     const slope = SLOPES[activation.select.value as Activation];
-    const found = compute(plane, slope);
+    const found = compute(layers.blocks, plane, slope);
     link.changed({ l: layers.text, axes: axes.select.value, act: activation.select.value, draw: seed });
     if (!found || (plane && found.at(-1)!.statistics.axes === 1)) {
       const most = slope === null ? (plane ? 64 : CELLS.linear) : plane ? CELLS.plane : CELLS.line;
