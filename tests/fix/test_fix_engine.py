@@ -30,7 +30,7 @@ def smooth(count: int, seed: int, sizes: tuple[int, ...] = (24, 24)) -> torch.Te
     return 1 + 4 * found + 0.02 * noise
 
 
-def network(axes: int = 2, end: str = "up", groups: int = 1) -> nn.Module:
+def network(axes: int = 2, end: str = "up", groups: int = 1, disturbed: float = 0.03) -> nn.Module:
     """Nearly even: a smooth interpolation, disturbed by phase, as a trained network's layer is."""
     torch.manual_seed(axes)
     up = UP[axes](4, 4 if end == "inside" else 2, 4, 2, 1, groups=groups)
@@ -39,7 +39,8 @@ def network(axes: int = 2, end: str = "up", groups: int = 1) -> nn.Module:
     for _ in range(axes - 1):
         kernel = kernel[..., None] * taps
     with torch.no_grad():
-        up.weight.copy_(kernel * torch.randn(*up.weight.shape[:2], *(1,) * axes) + 0.03 * torch.randn_like(up.weight))
+        mixing = torch.randn(*up.weight.shape[:2], *(1,) * axes)
+        up.weight.copy_(kernel * mixing + disturbed * torch.randn_like(up.weight))
     layers = [CONV[axes](2, 4, 3, padding=1), nn.ReLU(), up]
     if end == "inside":
         layers += [nn.ReLU(), CONV[axes](4, 2, 3, padding=1)]
@@ -84,7 +85,7 @@ def test_lines_of_volumes_fall():
 
 def test_the_same_input_gives_the_same_weights():
     net = network()
-    one, two = (fix(net, torch.ones(1, 2, 24, 24), seed=5, max_distortion=20.0) for _ in range(2))
+    one, two = (fix(net, torch.ones(1, 2, 12, 12), seed=5, max_distortion=5.0, method="balance") for _ in range(2))
     assert unchanged(one.model).keys() == unchanged(two.model).keys()
     for name, value in one.model.state_dict().items():
         assert torch.equal(value, two.model.state_dict()[name])
@@ -137,8 +138,7 @@ def test_freedom_is_spent_on_what_the_model_should_give():
     net = network()
     x = smooth(64, 1)
     with torch.no_grad():
-        even = nn.functional.interpolate(net[1](net[0](x)), scale_factor=2.0, mode="bilinear")[:, :2]
-        real = net(x) + 0.2 * even  # what a better layer of this kind would give
+        real = 1.1 * network(disturbed=0.0)(x)
 
     def loss(model: nn.Module) -> float:
         with torch.no_grad():
@@ -191,6 +191,7 @@ def test_folding_changes_nothing_else():
     assert found.report.outputs[0].psnr_db > 100
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_onnx_gives_what_torch_gives(tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -242,7 +243,7 @@ def test_every_output_is_repaired():
         ({"calibration": [torch.ones(4, 3, 24, 24)]}, "does not run"),
         ({"calibration": [torch.ones(4, 2, 4, 4)]}, "six periods"),
         ({"loss": lambda _: math.nan}, "finite"),
-        ({"layers": ["0"], "method": "balance"}, "nothing can be balanced"),
+        ({"layers": ["0"], "method": "balance"}, "no up-sampling layer"),
     ],
 )
 def test_what_does_not_fit_is_said(change, message):
