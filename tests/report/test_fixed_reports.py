@@ -100,7 +100,7 @@ def test_text_begins_with_the_verdict_and_says_everything():
     words = " ".join(text.split())
     for piece in (
         "Next: measure it",
-        "run on 48 pictures in data/faces; 12 of them kept for the proof",
+        "data 48 pictures in data/faces; 12 of them kept for the proof",
         "y 2 px +31.2 dB +1.3 dB 3.0 dB within",
         "y 3x96x96 41.2 dB 0.031 3.1 %",
         "ConvTranspose 5x5, 19 %",

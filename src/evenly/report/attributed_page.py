@@ -18,7 +18,7 @@ from evenly.report.attributed_words import (
 )
 from evenly.report.page.charts import Bar, Paint, bars, fitted
 from evenly.report.page.markup import Content, Markup, tag
-from evenly.report.page.parts import Section, badge, facts, listing, table
+from evenly.report.page.parts import Section, badge, facts, fold, listing, table
 from evenly.report.page.shell import document
 from evenly.report.words import count
 
@@ -100,13 +100,14 @@ def sections_of(found: Attribution) -> list[Section]:
 
 def _period(found: Attribution, period: int) -> Section:
     rows = layer_rows(found, period)
+    legend = LEGEND.format(what="the output" if found.direction == "forward" else "the input")
     content: list[Content] = [
         tag("h3", f"Period {period}: each layer made even alone"),
         fitted(lambda width: ranked(found, period, width) or Markup()),
         table(f"Layers behind period {period}", LAYER_HEAD, rows, figures={3, 4, 5, 6}),
-        tag("p", LEGEND.format(what="the output" if found.direction == "forward" else "the input"), class_="note"),
         _explained(found, period),
         _budgets(found, period),
+        fold("What these figures are", [tag("p", words, class_="note") for words in (legend, _BUDGET)]),
     ]
     if not found.ranking(period):
         content.insert(1, tag("p", "No layer alone makes it fall for certain."))
@@ -190,7 +191,7 @@ def _budgets(found: Attribution, period: int) -> Content:
     )
     if made is None:
         return None
-    return [tag("h3", "Where the power comes from"), made, tag("p", _BUDGET, class_="note"), _last(found, period)]
+    return [tag("h3", "Where the power comes from"), made, _last(found, period)]
 
 
 def _budget(name: str, budget: Budget) -> list[str]:

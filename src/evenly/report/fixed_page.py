@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from evenly.report.attributed_page import sections_of
 from evenly.report.fixed_charts import falls, tried
 from evenly.report.fixed_samples import pictures, spectra
 from evenly.report.fixed_words import (
@@ -65,7 +66,7 @@ def render(report: FixReport, view: View) -> str:
 
 def _lead(report: FixReport) -> list[Markup]:
     known = dict(facts(report))
-    found = [tag("p", f"Run on {known['run on']}. Lines are compared with {known['compared with']}.")]
+    found = [tag("p", f"Data: {known['data']}. Lines are compared with {known['compared with']}.")]
     if report.proposal:
         found.append(tag("p", tag("strong", "Next: "), report.proposal))
     return found
@@ -153,8 +154,6 @@ def _check(report: FixReport, sheet: Sheet | None) -> Section:
 
 
 def _attribution(report: FixReport) -> Section:
-    from evenly.report.attributed_page import sections_of
-
     found = report.attribution
     parts = [] if found is None else [section.content for section in sections_of(found)]
     return Section("origin", "Where the lines came from", parts, None, "Origin")

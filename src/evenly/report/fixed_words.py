@@ -141,7 +141,7 @@ def verdict(report: FixReport) -> str:
 def facts(report: FixReport) -> Iterator[tuple[str, str]]:
     """What the verdict rests on: name and words."""
     yield "method", report.method
-    yield "run on", report.calibration
+    yield "data", report.calibration
     yield "compared with", report.reference
     if report.verdict in ("clean", "reached", "partly"):
         yield (
