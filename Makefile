@@ -60,6 +60,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/nn.py
 	$(BIN)/python bench/measure.py
 	$(BIN)/python bench/audio.py
+	$(BIN)/python bench/explore.py
 
 reproduce: $(STAMP)
 	$(BIN)/evenly reproduce all --scale small --resume --markdown docs/reproduction.md
