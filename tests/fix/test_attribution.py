@@ -529,3 +529,14 @@ def test_only_falls_that_are_certain_count():
     assert Effect(5.0, 1.0, 9.0, 0.5).certain
     assert not Effect(5.0, -1.0, 11.0, 0.5).certain
     assert not Effect(0.05, 0.01, 0.1, 0.01).certain
+
+
+def test_a_signal_without_a_line_has_no_share_in_what_is_gone():
+    """Evening a layer may bring up a line in a flat signal by any factor: it counts no more than a line that stood."""
+    from evenly.fix.attribution import _Survey
+
+    survey = _Survey.__new__(_Survey)
+    near = np.array([1.0, 1.0, 1.0])
+    before, after = np.array([10.0, 0.5, 5.0]), np.array([1.0, 1e6, 1e6])
+    survey._powers = {(): [{2: np.stack([before, near])}], ("layer",): [{2: np.stack([after, near])}]}
+    assert survey._effect(("layer",), 2).removed == pytest.approx((0.9 - 0.8) / (0.9 + 0.8))

@@ -46,7 +46,8 @@ class Effect:
             far as it can be seen to. Negative: they rise.
         low_db, high_db: 95 % interval (Student's t over signals).
         removed: Share of the lines' power above what surrounded them that is gone: 1 is all of it, negative means that
-            there is more. Signals weigh by the share that stands out, those without a line not at all.
+            there is more; -1 is the least, so that one signal in which a line grows many times decides nothing. Signals
+            weigh by the share that stands out, those without a line not at all.
     """
 
     fall_db: float

@@ -162,8 +162,9 @@ class _Survey:
     def _effect(self, trial: tuple[str, ...], period: int) -> Effect:
         (on, near), after = self._read((), period), self._read(trial, period)[0]
         heights = np.maximum(on, near), np.maximum(after, near)
-        seen = float(np.sum(1 - near / heights[0]))
-        removed = float(np.sum(1 - heights[1] / heights[0])) / seen if seen else 0.0
+        stands = 1 - near / heights[0]
+        gone = np.maximum(1 - heights[1] / heights[0], -stands)
+        removed = float(gone.sum() / stands.sum()) if stands.any() else 0.0
         return Effect(*_interval(_db(heights[0] / heights[1])), removed)
 
 
