@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).resolve().parent
-STEPS, RATE, BATCH, PAIRS = 400, 3e-3, 8, 48
+STEPS, RATE, BATCH, PAIRS = 400, 3e-3, 8, 64
 SIZE = 48
 """Of the large pictures, in pixels."""
 

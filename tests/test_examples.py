@@ -28,7 +28,7 @@ def networks():
 
 def build(out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(EXAMPLES / "build.py"), "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")
