@@ -403,3 +403,12 @@ def test_published_generators_are_what_evenly_says_of_them(quiet):
         told = fact(page, "stacks", "Pattern before training")
         assert float(told.removesuffix(" %")) == pytest.approx(100 * found.expected_ac_fraction, rel=0.006), preset
         assert float(fact(page, "stacks", "Unevenness")) == pytest.approx(found.unevenness, rel=0.006)
+    assert "A constant stays constant, whatever the weights are" in text(page, "stacks")  # the last one resizes
+
+
+def test_without_enlargement_there_are_no_lines(quiet):
+    page = quiet(fragment="stacks?l=c3.1.0~r3.1.0.2")
+    assert "No layer enlarges the signal" in text(page, "stacks")
+    page.locator("#stacks .layer select").first.select_option("transposed")
+    settle(page)
+    assert "layer 1, transposed k3 s2" in text(page, "stacks")

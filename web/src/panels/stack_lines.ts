@@ -2,7 +2,7 @@
 import * as d3 from "d3";
 import { layerColour } from "../colours";
 import { h, percent, refill, s, show } from "../dom";
-import { layerOf, nameOf, type Block } from "../stack";
+import { enlargement, layerOf, nameOf, type Block } from "../stack";
 import { bornAt, linePeriod, powerByPeriod, type Layer, type Statistics } from "../theory";
 
 /** The layers, and what a sample of their signal is called. */
@@ -12,7 +12,7 @@ export interface Stack {
 }
 
 /** Writes the table of lines: period, the layer that first makes it, share of the power. */
-export function owners(lines: Element, { blocks, unit }: Stack, end: Statistics, shares: Map<number, number>): void {
+export function owners(lines: Element, { blocks, unit }: Stack, shares: Map<number, number>): void {
   const layers: Layer[] = blocks.map(layerOf);
   const rows = [...shares].map(([period, power]) => {
     const owner = bornAt(layers, period);
@@ -50,9 +50,14 @@ export function owners(lines: Element, { blocks, unit }: Stack, end: Statistics,
           ),
           h("tbody", {}, ...rows),
         )
-      : h("p", { class: "note" }, end.cell === 1 ? "No layer enlarges the signal: there are no lines." : "No lines."),
+      : h("p", { class: "note" }, without(blocks)),
   );
 }
+
+const without = (blocks: readonly Block[]): string =>
+  enlargement(blocks) === 1
+    ? "No layer enlarges the signal: there are no lines."
+    : "A constant stays constant, whatever the weights are: there are no lines.";
 
 /** Power over frequency: the power of each line, hollow before the last layer if that is a stride-1 convolution. */
 export function stems(spectrum: Element, room: number, { blocks, unit }: Stack, found: readonly Statistics[]): void {

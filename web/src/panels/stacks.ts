@@ -223,7 +223,7 @@ export function stacks(body: Element): void {
         ],
       ]),
     );
-    owners(lines, stack, end, shares);
+    owners(lines, stack, shares);
     stems(spectrum, across(), stack, all);
     last.textContent = removed(stack, all);
   }
