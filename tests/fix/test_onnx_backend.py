@@ -42,12 +42,13 @@ node = helper.make_node
 RNG = np.random.default_rng
 
 
-def export(module: nn.Module, shape: tuple[int, ...], path: Path, **options: Any) -> Path:
-    """Export without a word."""
+def export(module: nn.Module, shape: tuple[Any, ...], path: Path, **options: Any) -> Path:
+    """Export without a word, on zeros of a shape or on tensors that are given."""
+    args = shape if shape and isinstance(shape[0], torch.Tensor) else (torch.zeros(shape),)
     logging.getLogger("torch.onnx").setLevel(logging.CRITICAL)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        torch.onnx.export(module.eval(), (torch.zeros(shape),), str(path), verbose=False, **options)
+        torch.onnx.export(module.eval(), args, str(path), verbose=False, **options)
     return path
 
 

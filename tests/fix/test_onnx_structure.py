@@ -14,6 +14,7 @@ from onnx import ModelProto, helper, numpy_helper
 from torch import nn
 
 import evenly
+from corpus import CASES
 from evenly.errors import UsageError
 from evenly.fix.onnx_backend import OnnxBackend
 from evenly.fix.onnx_structure import replaced_onnx
@@ -308,6 +309,27 @@ def test_findings_of_a_file_are_cured_as_those_of_the_module(dynamo: bool, tmp_p
     names = {n.name for n in read_onnx(tmp_path / "n.onnx").nodes}
     assert {"0", "2", "4", "7"} <= names, "layers keep their names"
     assert {layer.name for layer in backend.layers()} >= {"0", "2", "4", "7"}
+
+
+FEW = ("dcgan_generator", "fsrcnn_x3", "espcn_x3")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*:UserWarning:torch.*")
+@pytest.mark.parametrize("name", [n for n in CASES if CASES[n].onnx and (PROVE or n in FEW)])
+def test_files_of_published_architectures(name: str, tmp_path: Path) -> None:
+    """Sizes stay, the file is sound, and no error is left but those about layers that were refused."""
+    torch.manual_seed(0)
+    case = CASES[name]
+    path = export(case.build(case.width), case.inputs(), tmp_path / "m.onnx", dynamo=False)
+    x = tuple(value.numpy() for value in case.inputs())
+    backend, changes = replaced_onnx(path, ("resize", "subpixel", "antialias", "pad"))
+    before, after = OnnxBackend(path).run(x).outputs, backend.run(x).outputs
+    assert {n: value.shape for n, value in before.items()} == {n: value.shape for n, value in after.items()}
+    backend.save(tmp_path / "n.onnx", x)
+    refused = {change.name: change.note for change in changes if not change.done}
+    assert all(refused.values())
+    left = {f.layer for f in evenly.check(tmp_path / "n.onnx").findings if f.severity == "error"}
+    assert left <= set(refused)
 
 
 def test_a_report_and_names_say_what_is_replaced(tmp_path: Path) -> None:
