@@ -19,7 +19,17 @@ from test_pages import expect_safe
 from evenly.fix.result import FixReport, FixResult
 from evenly.report import View
 from evenly.report.fixed import FIXED_REPORTERS, render_fix
-from evenly.report.fixed_pixels import amplified, busiest, frequencies, lines_of, look, over_surroundings, power, shades
+from evenly.report.fixed_pixels import (
+    amplified,
+    busiest,
+    frequencies,
+    lines_of,
+    look,
+    most_changed,
+    over_surroundings,
+    power,
+    shades,
+)
 from evenly.report.fixed_words import over, psnr, ratio, sheets, verdict
 from evenly.report.page.charts import Bar, Series, bars, series, shortened
 
@@ -39,6 +49,8 @@ def made(name: str) -> FixReport:
 def test_figures_in_words():
     assert [over(x) for x in (1.26, -0.04, math.inf, math.nan)] == ["+1.3 dB", "+0.0 dB", "-", "-"]
     assert [psnr(x) for x in (41.24, math.inf, -math.inf)] == ["41.2 dB", "no change", "-"]
+    moved = replace(cases.report(), layers=(replace(cases.report().layers[0], weight_change=1.31),))
+    assert {s.key: s for s in sheets(moved)}["layers"].rows[0][-1] == "131 %"
     assert [ratio(2.0, 2.1), ratio(0.0, 1.0)] == ["1.05x", "-"]
 
 
@@ -335,6 +347,19 @@ def test_a_change_is_amplified_as_far_as_it_can_be_seen():
     after[:] += 0.1
     assert amplified(before, after, 1.0)[1] == 5
     assert shades(np.array([[[0.0, 1.0, 9.0]]]), 0.0, 1.0).tolist() == [[0, 255, 255]]
+
+
+def test_what_changes_most_comes_first():
+    made = cases.samples(2, 1, 24, 3)
+    made.after[:] = made.before
+    made.after[1] += 0.1
+    made.after[2] += 0.2
+    assert most_changed(look(made)) == [2, 1, 0]
+
+
+def test_loud_signals_do_not_outweigh_quiet_ones():
+    tones = np.cos(2 * np.pi * 0.25 * np.arange(64))[None, None] * np.array([1.0, 0.01])[:, None, None]
+    assert power(tones, 64)[16] == pytest.approx(power(tones[:1], 64)[16] - 20, abs=1e-6)
 
 
 # -------------------------------------------------------------------------------------------------------------- charts

@@ -120,7 +120,7 @@ def _limits(where: Area, report: FixReport) -> list[Markup]:
         where.rule(x=report.max_distortion_db, **dashed),
         where.rule(y=report.limit_db, **dashed),
         text(x + 5, where.top + 11, f"at least {report.max_distortion_db:g} dB", "start", "soft halo"),
-        text(where.left + 5, y - 5, f"at most {report.limit_db:g} dB", "start", "soft halo"),
+        text(right - 5, y - 5, f"at most {report.limit_db:g} dB", "end", "soft halo"),
     ]
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "frequencies",
     "lines_of",
     "look",
+    "most_changed",
     "on_both_borders",
     "over_surroundings",
     "power",
@@ -107,6 +108,12 @@ def amplified(before: NDArray[np.float64], after: NDArray[np.float64], span: flo
     return shades(change * gain, -span / 2, span / 2), gain
 
 
+def most_changed(seen: Look) -> list[int]:
+    """Signals, those that change most first."""
+    change = np.abs(seen.after - seen.before).mean(axis=tuple(range(1, seen.before.ndim)))
+    return [int(n) for n in np.argsort(-change, kind="stable")]
+
+
 def busiest(before: NDArray[np.float64], after: NDArray[np.float64]) -> tuple[float, float]:
     """Where a signal ``(C, H, W)`` changes most: shares of width and height."""
     change = np.abs(after - before).mean(axis=0)
@@ -126,22 +133,24 @@ def frequencies(sizes: Sequence[int], periods: Sequence[int], most: int = 240) -
 
 
 def power(signals: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """Power by frequency in dB, mean over signals and channels, through a Hann window over the whole signal.
+    """Power by frequency, through a Hann window over the whole signal: mean over channels, of dB over signals.
+
+    So are the levels that a repair is judged by (:mod:`evenly.fix.levels`): loud signals do not outweigh quiet ones.
 
     Args:
         signals: Shape (N, C, *sizes), one or two axes.
         bins: Frequencies per axis, evenly from 0, in cycles per sample ``k / bins``.
 
     Returns:
-        Shape (bins,) or (bins, bins); means are of power.
+        In dB, shape (bins,) or (bins, bins).
     """
     found: NDArray[Any] = signals - signals.mean(axis=tuple(range(2, signals.ndim)), keepdims=True)
     for axis, size in enumerate(signals.shape[2:]):
         turns = np.exp(-2j * np.pi * np.outer(np.arange(bins), np.arange(size)) / bins)
         found = np.tensordot(found, turns * hann(size), (2, 1))
         assert found.shape[-1] == bins, axis
-    mean = (np.abs(found) ** 2).mean(axis=(0, 1))
-    return np.asarray(10 * np.log10(np.maximum(mean, 1e-20)))
+    powers = (np.abs(found) ** 2).mean(axis=1)
+    return np.asarray(10 * np.log10(np.maximum(powers, 1e-20)).mean(axis=0))
 
 
 def over_surroundings(levels: NDArray[np.float64]) -> NDArray[np.float64]:

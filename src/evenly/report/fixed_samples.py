@@ -14,6 +14,7 @@ from evenly.report.fixed_pixels import (
     frequencies,
     lines_of,
     look,
+    most_changed,
     on_both_borders,
     over_surroundings,
     power,
@@ -57,10 +58,10 @@ def pictures(report: FixReport) -> Section:
             content.append(tag("h3", samples.output, f" ({seen.words})" if seen.words else ""))
         small = max(seen.before.shape[2:]) <= _SMALL or seen.axes == 1
         show = _picture if seen.axes == 2 else _waveform
-        for n in range(min(len(seen.before), _MANY if small else _FEW)):
+        for place, n in enumerate(most_changed(seen)[: _MANY if small else _FEW]):
             shown = list(show(seen, n, f"{samples.output}, signal {n + 1}"))
-            content += shown if not n else [fold(f"Signal {n + 1}", *shown)]
-    about = "Outputs for data that the repair was not fitted to, drawn pixel for pixel. Drag the slider to compare."
+            content += [fold(f"Signal {n + 1}", *shown)] if place else shown
+    about = "Outputs for data that the repair was not fitted to, those that change most. Drag the slider to compare."
     if not any(look(samples).axes == 2 for samples in report.samples):
         about = "Outputs for data that the repair was not fitted to, where they change most."
     return Section("pictures", "Before and after", content, about, "Before, after")

@@ -75,6 +75,11 @@ def ratio(before: float, after: float) -> str:
     return f"{after / before:.2f}x" if before else "-"
 
 
+def _percent(share: float) -> str:
+    """``3.1 %``, ``130 %``."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.2g} %"
+
+
 def step(output: OutputChange) -> str:
     """Unit of a period in an output: ``samples``, ``px``, ``voxels``."""
     return steps(len(output.sizes) - 1)
@@ -205,7 +210,7 @@ def _outputs(report: FixReport) -> Sheet:
             "x".join(map(str, output.sizes)),
             psnr(output.psnr_db),
             f"{output.max_change:.2g}",
-            f"{100 * output.max_change / output.peak:.2g} %" if output.peak else "-",
+            _percent(output.max_change / output.peak) if output.peak else "-",
             output.note or "-",
         )
         for output in report.outputs
@@ -217,7 +222,7 @@ def _outputs(report: FixReport) -> Sheet:
 
 def _layers(report: FixReport) -> Sheet:
     def row(layer: LayerRepair) -> tuple[str, ...]:
-        change = "-" if layer.weight_change is None else f"{100 * layer.weight_change:.2g} %"
+        change = "-" if layer.weight_change is None else _percent(layer.weight_change)
         after = layer.after if layer.after is not None else "as it was"
         return layer.name, layer.method, layer.before, after, change, layer.note or "-"
 
