@@ -202,6 +202,7 @@ def attribute(
     output: str | None = None,
     backward: bool = False,
     seed: int = 0,
+    trust: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Attribution:
     """Name the layers that make the lines in a model's output, or in the gradient of its input.
@@ -210,8 +211,8 @@ def attribute(
     rank by how far they make the lines fall; see :mod:`evenly.fix.attribution` for what *even* means.
 
     Args:
-        model: An ``nn.Module``, a ``ModelProto``, the path of a ``.onnx`` file, or ``"package.module:attribute"``. It
-            stays as it is.
+        model: An ``nn.Module``, a ``ModelProto``, the path of a ``.onnx`` or ``.pt2`` file, or
+            ``"package.module:attribute"``. It stays as it is.
         *example_inputs: Tensors ``(N, C, *spatial)`` as ``model.forward`` takes them, for a module without an attribute
             ``example_inputs``. Random signals, and crops of pictures, have their shapes.
         kwargs: Keyword inputs of ``model.forward``.
@@ -228,6 +229,7 @@ def attribute(
         output: Name of the output that is explained (derived, backward), if there are several.
         backward: Explain the lines of the squared gradient by the input instead; torch only.
         seed: Of random inputs, of what is derived, and of the weights that ``"module:attribute"`` draws.
+        trust: Whether a ``.pt2`` file may be loaded although its loader can execute code.
         progress: Told after each run how many are done, and of how many.
 
     Returns:
@@ -239,7 +241,7 @@ def attribute(
         MissingDependencyError: If torch, onnx or onnxruntime is needed and not installed.
     """
     given = inputs is not None and not isinstance(inputs, str | os.PathLike)
-    network = _network(model, example_inputs, kwargs, input_shapes or {}, weights, seed, needed=not given)
+    network = _network(model, example_inputs, kwargs, input_shapes or {}, weights, seed, needed=not given, trust=trust)
     return attribute_network(
         network,
         inputs,
@@ -261,6 +263,7 @@ def _network(
     weights: str | os.PathLike[str] | None,
     seed: int,
     needed: bool,
+    trust: bool | None = None,
 ) -> Network:
     named = isinstance(model, str | os.PathLike)
     proto = type(model).__module__.partition(".")[0] == "onnx"
@@ -271,7 +274,7 @@ def _network(
     if named:
         declared = [Declared(tuple(shape), name) for name, shape in input_shapes.items()]
         path = None if weights is None else Path(weights)
-        return load_network(os.fspath(model), inputs=declared, weights=path, seed=seed)
+        return load_network(os.fspath(model), inputs=declared, weights=path, seed=seed, trust=trust)
     if proto:
         from evenly.fix.network import onnx_network
 

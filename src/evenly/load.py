@@ -188,31 +188,39 @@ def _expect_file(request: _Request) -> None:
 
 
 def load_network(
-    target: str, *, inputs: Sequence[Declared] = (), weights: Path | None = None, seed: int | None = None
+    target: str,
+    *,
+    inputs: Sequence[Declared] = (),
+    weights: Path | None = None,
+    seed: int | None = None,
+    trust: bool | None = None,
 ) -> Network:
     """What the user names, to be run and edited rather than read.
 
     Args:
-        target: A ``.onnx`` file, or ``package.module:attribute``.
+        target: A ``.onnx`` or ``.pt2`` file, or ``package.module:attribute``.
         inputs: Declared inputs; a module without ``example_inputs`` needs them.
         weights: A ``.safetensors`` file for a freshly made module.
         seed: Of weights that are drawn when the module is made; by default they are as it makes them.
+        trust: Whether a ``.pt2`` file may be loaded although its loader can execute code; ``None``: none is taken.
 
     Raises:
         EvenlyError: As :func:`load_target`.
     """
     _expect_scipy(target)
-    request = _Request(target, tuple(inputs), weights, True, False, False)
+    request = _Request(target, tuple(inputs), weights, True, bool(trust), False)
     suffix = Path(target).suffix.lower()
     if suffix == ".onnx":
         _expect_file(request)
         return _onnx_to_run(request)
     if suffix == ".pt2":
         _expect_file(request)
-        raise UsageError(
-            f"{target}: a .pt2 file holds operations, not the layers that could be edited; give "
-            "package.module:attribute, or export it to ONNX (torch.onnx.export(program, f='model.onnx'))"
-        )
+        if trust is None:
+            raise UsageError(
+                f"{target}: a .pt2 file holds operations, not the layers that could be written back; give "
+                "package.module:attribute, or export it to ONNX (torch.onnx.export(program, f='model.onnx'))"
+            )
+        return _program_to_run(request)
     if suffix in _FILES:
         _FILES[suffix](request)  # says why not
     _expect_attribute(target)
@@ -228,6 +236,17 @@ def load_network(
         made = _made(request)
     note = f"weights as {target} makes them; --weights FILE.safetensors loads others"
     return torch_network(*made, name=target, notes=() if weights is not None else (note,))
+
+
+def _program_to_run(request: _Request) -> Network:
+    program = _trusted_program(request)
+    from evenly.fix._program_layers import with_layers
+    from evenly.fix.network import torch_network
+
+    args, kwargs = program.example_inputs or ((), {})
+    if not args and not kwargs:
+        raise ModelError(f"{request.target}: was saved without example inputs; export and save it again")
+    return torch_network(with_layers(program), args, kwargs, name=request.target, exact=True)
 
 
 def module_network(
@@ -319,6 +338,14 @@ def _onnx(request: _Request) -> Loaded:
 
 
 def _program(request: _Request) -> Loaded:
+    program = _trusted_program(request)
+    from evenly.graph.torch import read_program
+
+    graph = read_program(program, use_weights=request.use_weights, training=request.training, source=request.target)
+    return Loaded(graph, "actual" if request.use_weights else "ignored")
+
+
+def _trusted_program(request: _Request) -> ExportedProgram:
     if not request.trust:
         raise UntrustedError(
             f"{request.target}: loading a .pt2 file can execute code that is in it; refused. If you made it yourself, "
@@ -327,19 +354,16 @@ def _program(request: _Request) -> Loaded:
     if request.inputs:
         raise UsageError("--input is for module:attribute and ONNX; a .pt2 file was saved with its input shapes")
     try:
-        from evenly.graph.torch import read_program
+        from evenly.graph.torch import load_program
     except ImportError as error:
         raise _missing("torch", request.target, error) from error
     logger = logging.getLogger("torch.export")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # it logs what it raises as well; one clear line is enough
     try:
-        graph = read_program(
-            Path(request.target), use_weights=request.use_weights, training=request.training, source=request.target
-        )
+        return load_program(request.target)
     finally:
         logger.setLevel(level)
-    return Loaded(graph, "actual" if request.use_weights else "ignored")
 
 
 def _pickle(request: _Request) -> Loaded:

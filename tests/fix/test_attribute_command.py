@@ -20,6 +20,7 @@ from torch import nn
 import evenly
 from evenly.cli import main, running
 from evenly.errors import InputShapeError, ModelError, UsageError
+from evenly.fix._program_layers import with_layers
 from evenly.fix.attribution import attribute as engine
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "attributed.schema.json").read_text(encoding="utf-8"))
@@ -321,10 +322,59 @@ def test_damaged_models(run, tmp_path, content):
     assert err.count("\n") == 1
 
 
-def test_a_pt2_file_has_no_layers_to_edit(run, tmp_path):
+def test_an_exported_program(run, tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 3, 3, 2, 1, 1)).eval()
+    x = torch.randn(4, 3, 32, 32) + 3
     path = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(net, (x,)), path)
+    code, out, err = run(path)
+    assert (code, out) == (2, "")
+    assert "give --trust" in err
+    code, out, _ = run(path, "--trust", "--periods", "2", "--format", "json")
+    assert code == 1
+    made, here = json.loads(out), evenly.attribute(net, x, periods=[2]).to_dict()
+    assert made["layers"] == json.loads(json.dumps(here["layers"]))
+    assert made["ranking"] == ["2"]
+    assert run(path, "--trust", "--periods", "2", "--inputs", "photos")[0] == 1
     path.write_bytes(b"anything")
-    assert "export it to ONNX" in run(path)[2]
+    assert "no readable .pt2 file" in run(path, "--trust")[2]
+
+
+class Everything(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.twice = nn.Conv2d(3, 12, 3, padding="same")
+        self.shuffle, self.down, self.pool = nn.PixelShuffle(2), nn.MaxPool2d(2), nn.AvgPool2d(2, 2)
+        self.shared = nn.Parameter(torch.randn(3, 3, 3, 3))
+        self.up = nn.ConvTranspose2d(3, 3, 4, 2, 1, groups=3, bias=False)
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        x = self.shuffle(self.twice(self.shuffle(self.twice(x))))
+        x = nn.functional.conv2d(x, self.shared, padding=1) + nn.functional.conv2d(
+            x, self.shared, padding=2, dilation=2
+        )
+        return self.up(self.norm(nn.functional.max_pool2d(self.pool(self.down(x)), 2)))
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_programs_become_modules_with_layers_again(backward):
+    torch.manual_seed(0)
+    net = Everything().eval()
+    x = torch.randn(2, 3, 16, 16)
+    program = torch.export.export(net, (x,))
+    again = with_layers(program)
+    torch.testing.assert_close(again(x), net(x), rtol=0, atol=0)
+    mine, theirs = (
+        {n: type(m) for n, m in module.named_modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.AvgPool2d)}
+        for module in (net, again)
+    )
+    assert mine.items() <= theirs.items()
+    assert len(theirs) == len(mine) + 2  # the parameter that two convolutions share
+    found = [evenly.attribute(module, inputs=[x], periods=[2], backward=backward) for module in (net, again)]
+    ours = {layer.name: layer for layer in found[0].layers}
+    assert ours == {layer.name: layer for layer in found[1].layers if layer.name in ours}
 
 
 def test_without_scipy_the_extra_is_named(run, monkeypatch):

@@ -31,7 +31,7 @@ class AttributionForm(StrEnum):
 def attribute(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A .onnx file, or package.module:attribute (module, class or function)."),
+        typer.Argument(metavar="MODEL", help="A .onnx or .pt2 file, or package.module:attribute."),
     ],
     shapes: Annotated[
         list[str] | None,
@@ -63,6 +63,9 @@ def attribute(
     backward: Annotated[
         bool, typer.Option("--backward", help="Explain lines in the gradient of the input; torch only.")
     ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load a .pt2 file although its loader can execute code.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of random signals and of fresh weights.")] = 0,
     form: Annotated[AttributionForm, typer.Option("--format", help="Format of the report.")] = AttributionForm.TEXT,
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the report here.")] = None,
@@ -79,7 +82,7 @@ def attribute(
     scale = parse_range(values)
     if report is not None:
         expect_writable(report)
-    network = load_network(model, inputs=declared, weights=weights, seed=seed)
+    network = load_network(model, inputs=declared, weights=weights, seed=seed, trust=trust)
 
     from evenly.api import attribute_network
     from evenly.report import render_attributed

@@ -75,6 +75,7 @@ def torch_network(
     *,
     name: str | None = None,
     notes: tuple[str, ...] = (),
+    exact: bool = False,
 ) -> Network:
     """A module with an example of its arguments.
 
@@ -84,6 +85,7 @@ def torch_network(
         kwargs: Keyword inputs; with any, all are given by name.
         name: For people; by default the module's class.
         notes: What to know of how it was opened.
+        exact: Whether it takes these sizes only, as exported programs do.
 
     Raises:
         UsageError: If arguments have to be given by name and ``forward`` has no names for them.
@@ -98,7 +100,7 @@ def torch_network(
     names = [*named, *(f"input_{k}" for k in range(len(named), len(args)))][: len(args)]
     example = {**dict(zip(names, args, strict=True)), **(kwargs or {})}
     inputs = tuple(
-        InputSpec(key, tuple(value.shape), str(value.dtype).removeprefix("torch."), exact=False)
+        InputSpec(key, tuple(value.shape), str(value.dtype).removeprefix("torch."), exact)
         for key, value in example.items()
         if isinstance(value, Tensor)
     )

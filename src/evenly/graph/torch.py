@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from evenly.graph.ir import Graph
 
-__all__ = ["named_results", "read_module", "read_program"]
+__all__ = ["load_program", "named_results", "read_module", "read_program"]
 
 # Operators of higher order that run a subgraph once: how many arguments stand before it does not matter.
 _WRAPPERS = frozenset({
@@ -118,17 +118,24 @@ def read_program(
     """
     if isinstance(program, torch.export.ExportedProgram):
         return _read(program, source or "exported program", use_weights, training)
-    path = Path(program)
+    return _read(load_program(program), source or os.fspath(program), use_weights, training)
+
+
+def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
+    """Load a ``.pt2`` file, which can execute code that is in it: the caller decides whether to trust it.
+
+    Raises:
+        FormatError: If the file is damaged or of another version.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded = torch.export.load(path)
+            return torch.export.load(Path(path))
     except Exception as error:  # the loader raises whatever its unpacking runs into
         raise FormatError(
             f"{path}: no readable .pt2 file: {line(error)}; save it again with torch.export.save, using this version "
             f"of torch ({torch.__version__})"
         ) from error
-    return _read(loaded, source or str(path), use_weights, training)
 
 
 # -------------------------------------------------------------------------------------------------------------- names
