@@ -144,7 +144,7 @@ def fix_network(
         report,
         model=network.name,
         calibration=data.words + report.calibration.removeprefix("as given"),
-        attribution=None if cause is None else replace(cause, model=network.name, inputs=data.words),
+        attribution=None if cause is None else replace(cause, model=network.name, inputs="of the calibration data"),
         notes=tuple(dict.fromkeys((*notes, *report.notes))),
     )
     return replace(
