@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -162,13 +162,3 @@ def monotone(result: Floats, output: Floats) -> bool:
     order = np.argsort(result, axis=None, kind="stable")
     steps = np.diff(output.ravel()[order].astype(np.float64))
     return bool((steps >= -_ALIKE * max(float(np.ptp(output)), 1e-30)).all())
-
-
-def costs(backend: Backend, batch: Any) -> Mapping[str, int]:
-    """Multiply-adds of the layers that run once, for a batch."""
-    run = recorded(backend, batch)
-    return {
-        layer.name: multiply_adds(layer, run.inputs[layer.name].shape, run.results[layer.name].shape)
-        for layer in backend.layers()
-        if layer.name in run.results
-    }
