@@ -1,10 +1,10 @@
 """Train a balanced network a little, inside the DC condition: what balancing cost is won back, the certificate stays.
 
 The network learns from its original, whose outputs are what it should give, less their lines (see
-:mod:`evenly.fix._line_removal`); or from the user's own targets. After every step of Adam (Kingma and Ba, arXiv
-1412.6980) the up-sampling layers are projected onto the condition, and so are their gradients before it: the same steps
-as those of :class:`evenly.nn.balanced.BalancedConvTranspose2d`, whose parametrization stands beside the weight, while
-here the layers and their keys stay what they are.
+:mod:`evenly.fix._line_removal`); or from the user's own targets. Before every step of the optimizer
+(:mod:`evenly.fix._soap`) the gradients of up-sampling layers are projected onto the condition, and after it their
+weights: what :class:`evenly.nn.balanced.BalancedConvTranspose2d` does by a parametrization, but layers and keys stay
+what they are.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def finetuned(
     seed: int = 0,
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
-    learning_rate: float = 0.1,
-    patience: int = 6,
+    learning_rate: float = 0.12,
+    patience: int = 8,
     order: int = 1,
     periods: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -93,7 +93,8 @@ def finetuned(
         checkpoint: File to keep what a killed run needs to go on; it is read if it is there.
         learning_rate: Largest step of a weight over the root mean square of its tensor, as a multiple of the outputs'
             relative error at the beginning (ratio): what is almost right needs small steps.
-        patience: Looks (a twentieth of the steps each) without a lower loss after which it ends.
+        patience: Looks (a twentieth of the steps each) without a lower loss of held-out batches, while that of the
+            others goes on falling, after which it ends.
         order: Of the condition.
         periods: Of the lines that the teacher's outputs are freed of, in samples; by default what the up-sampling
             layers make together. Empty: none.
@@ -109,9 +110,10 @@ def finetuned(
         raise UsageError("no batches to fine-tune on; give some of the model's inputs")
     if targets is not None and len(targets) != len(batches):
         raise UsageError(f"{len(targets)} targets for {len(batches)} batches; give one for each")
-    if steps < 1 or not learning_rate > 0 or patience < 1:
+    if steps < 1 or not learning_rate > 0 or patience < 2:
         raise ParameterError(
-            f"steps (={steps}) and patience (={patience}) must be 1 or more, learning_rate (={learning_rate}) above 0"
+            f"steps (={steps}) must be 1 or more, patience (={patience}) 2 or more, learning_rate (={learning_rate}) "
+            "above 0"
         )
     place = torch.device(device) if device is not None else _device(module)
     pupil = _ready(module, place)
@@ -198,11 +200,21 @@ class _Course:
             self._take(state)
             if state.step % self._every == 0 or state.step == self._steps:
                 state.look(self._trained, self._loss())
-                state.stopped = state.since >= patience and state.step < self._steps
+                state.stopped = self._overfits(state, patience) and state.step < self._steps
                 if kept is not None:
                     state.save(*kept, self._trained, last=state.stopped or state.step == self._steps)
             if progress is not None:
                 progress(state.step, self._steps)
+
+    def _overfits(self, state: State, patience: int) -> bool:
+        """Whether the last looks are all above the one before them, and rise, while the loss of the steps falls.
+
+        While the rate is high both stay high, and fall with it later: that is no reason to end.
+        """
+        if not self._held or len(state.losses) <= patience or len(state.taught) < patience:
+            return False
+        before, *looks = state.losses[-1 - patience :]
+        return before <= min(looks) and _rises(looks) > 0 > _rises(state.taught[-patience:])
 
     def _take(self, state: State) -> None:
         """One step."""
@@ -211,11 +223,12 @@ class _Course:
             found = torch.autograd.grad(loss, list(self._trained.values()), allow_unused=True)
         if not math.isfinite(loss.item()):
             raise UsageError(f"fine-tuning diverged at step {state.step}; give a lower learning rate")
+        state.note(loss.item())
         gradients = {name: g for name, g in zip(self._trained, found, strict=True) if g is not None}
         with torch.no_grad():
             self._constraint.project(gradients)
             rate = min(self._rate * math.sqrt(state.losses[0]), _FASTEST) * self._factor(state.step)
-            state.adam(self._trained, gradients, {name: rate * size for name, size in self._sizes.items()})
+            state.take(self._trained, gradients, {name: rate * size for name, size in self._sizes.items()})
             self._constraint.hold()
 
     def _factor(self, step: int) -> float:
@@ -243,6 +256,12 @@ class _Course:
 def _size(parameter: Tensor) -> float:
     rms = float(parameter.detach().double().square().mean().sqrt())
     return rms if parameter.ndim > 1 and rms > 0 else max(rms, _SMALLEST)
+
+
+def _rises(values: Sequence[float]) -> float:
+    """Mean of the later half less that of the earlier one."""
+    half = len(values) // 2
+    return sum(values[-half:]) / half - sum(values[:half]) / half
 
 
 @contextmanager
