@@ -57,6 +57,21 @@ def test_budgets_without_figures_are_left_out():
     assert text.count("arises behind this layer") == 1  # in the JSON only
 
 
+def test_layers_that_are_not_certain_are_drawn_as_such():
+    page = expect_safe(render_attributed(samples.ordinary(), "html"))
+    labels = [attributes.get("aria-label") or "" for _, attributes in page.tags]
+    fall = next(label for label in labels if label.startswith("Fall of the lines of period 4"))
+    assert "up.3 0.0 dB, not certain" in fall
+
+
+def test_errors_of_rounding_are_no_power():
+    budget = samples.Budget(2, 1.0, residual=-6e-18, created=0.25)
+    found = replace(samples.ordinary(), layers=(replace(samples.GUILTY, budgets={2: budget}),))
+    page = expect_safe(render_attributed(found, "html"))
+    assert "0.25 (25 %)" in page.text
+    assert "-6e-18 (" not in page.text
+
+
 def test_headlines():
     found = samples.ordinary()
     assert headline(samples.clean()) == "No line stands out"

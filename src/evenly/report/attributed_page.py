@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from evenly.report.attributed_words import (
     LAYER_HEAD,
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["headline", "ranked", "render", "sections_of"]
 
 _SHARES = {"passed": "passed on", "created": "created", "cross": "both together", "residual": "unexplained"}
+_UNCERTAIN = 4
+"""Layers whose effect is not certain that are drawn beside the others."""
+_ROUNDING = 1e-9
+"""Share of a power that is an error of rounding."""
 _BUDGET = (
     "Power of the lines in the result of each layer, mean over signals and channels, in squared units of that result. "
     "Found is what is there; background its nearest clean neighbours; arrived what stood at the layer's input. "
@@ -90,7 +94,9 @@ def _lines(found: Attribution) -> Section:
         "Power over that of the nearest clean neighbours. A line is there if its interval lies above 3 dB, twice the "
         "power of what is around it."
     )
-    return Section("lines", "Lines", [table("Lines", LINE_HEAD, rows, figures={1, 2})] if rows else [], about)
+    return Section(
+        "lines", "Lines", [table("Lines", LINE_HEAD, rows, figures={1, 2}, kind="slim")] if rows else [], about
+    )
 
 
 def sections_of(found: Attribution) -> list[Section]:
@@ -115,10 +121,14 @@ def _period(found: Attribution, period: int) -> Section:
 
 
 def ranked(found: Attribution, period: int, width: float = 720) -> Markup | None:
-    """How far the line falls by each layer that makes it, with 95 % intervals, and by all together."""
-    shown = [_effect_bar(layer.name, layer.effects[period]) for layer in found.ranking(period)]
-    if period in found.together:
-        shown.append(_effect_bar("all together", found.together[period], ground=True))
+    """How far the line falls by each layer that makes it, with 95 % intervals, by others, and by all together."""
+    best = found.ranking(period)
+    rest = [layer for layer in found.layers if period in layer.effects and layer not in best]
+    rest.sort(key=lambda layer: -layer.effects[period].fall_db)
+    shown = [_effect_bar(layer.name, layer.effects[period]) for layer in best]
+    shown += [_effect_bar(layer.name, layer.effects[period], "not certain") for layer in rest[:_UNCERTAIN]]
+    if period in found.together and (best or len(rest) > 1):
+        shown.append(_effect_bar("all together", found.together[period], "together"))
     if not shown:
         return None
     label = f"Fall of the lines of period {period} when a layer is made even: " + "; ".join(
@@ -128,9 +138,10 @@ def ranked(found: Attribution, period: int, width: float = 720) -> Markup | None
     return bars(shown, label, name=name, width=width)
 
 
-def _effect_bar(name: str, effect: Effect, *, ground: bool = False) -> Bar:
-    interval = (effect.low_db, effect.high_db)
-    return Bar(name, effect.fall_db, 0.0, interval, "ground" if ground else "paint", f"{effect.fall_db:.1f} dB")
+def _effect_bar(name: str, effect: Effect, kind: Literal["certain", "not certain", "together"] = "certain") -> Bar:
+    words = f"{effect.fall_db + 0.0:.1f} dB" + (f", {kind}" if kind == "not certain" else "")
+    paint: Paint = "paint" if kind == "certain" else "ground"
+    return Bar(name, effect.fall_db, 0.0, (effect.low_db, effect.high_db), paint, words)
 
 
 def _explained(found: Attribution, period: int) -> Content:
@@ -215,12 +226,14 @@ def _power(value: float | None) -> str:
 def _with_share(value: float | None, whole: float | None) -> str:
     if value is None or not whole:
         return _power(value)
+    if abs(value) < _ROUNDING * whole:
+        return "0"
     return f"{value:.3g} ({round(100 * value / whole)} %)"
 
 
 def _last(found: Attribution, period: int) -> Markup | None:
     step = found.last_step.get(period)
-    return None if step is None else tag("p", f"What stands after the last layer adds {step:.3g}.", class_="note")
+    return None if not step else tag("p", f"What stands after the last layer adds {step:.3g}.", class_="note")
 
 
 def _untested(found: Attribution) -> Section:

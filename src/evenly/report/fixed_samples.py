@@ -142,7 +142,7 @@ def spectra(report: FixReport) -> Section:
             content.append(tag("h3", samples.output))
         content.append((_planes if seen.axes == 2 else _curves)(seen, _periods(report, samples)))
     about = "Mean over all samples; the lines that the repair is judged by are marked."
-    return Section("spectra", "Spectra", content, about)
+    return Section("spectra", "Spectra", [tag("div", content, class_="stack")] if content else [], about)
 
 
 def _periods(report: FixReport, samples: Samples) -> list[int]:
@@ -192,7 +192,14 @@ def _curves(seen: Look, periods: Sequence[int]) -> Markup:
                     if frequency > 0 or frequency == -0.5:
                         at = abs(float(frequency))
                         found.append(where.rule(x=at, stroke="currentColor", class_="frame", stroke_dasharray="1 4"))
-                        found.append(text(where.across(at), where.top - 4, f"1/{1 / at:g}" if 1 / at % 1 == 0 else ""))
+                        found.append(
+                            text(
+                                where.across(at) + 3,
+                                where.top + 10,
+                                f"1/{1 / at:g}" if 1 / at % 1 == 0 else "",
+                                "start",
+                            )
+                        )
         return found
 
     shown = [Series(kind, _NAMES[kind], x, values - top) for kind, values in levels.items()]

@@ -313,7 +313,7 @@ def _bar(where: Area, y: float, row: Bar, label: str) -> list[Markup]:
     if row.interval is not None:
         low, high = map(where.across, row.interval)
         path = f"M{low:.1f} {y:.1f}H{high:.1f}M{low:.1f} {y - 5:.1f}v10M{high:.1f} {y - 5:.1f}v10"
-        for class_, stroke, size in (("under", "none", 4.5), ("frame", "currentColor", 1.6)):
+        for class_, stroke, size in (("under", "none", 3.2), ("frame", "currentColor", 1.6)):
             found.append(tag("path", d=path, fill="none", class_=class_, stroke=stroke, stroke_width=size))
     return found
 
