@@ -118,7 +118,7 @@ def read_program(
     """
     if isinstance(program, torch.export.ExportedProgram):
         return _read(program, source or "exported program", use_weights, training)
-    return _read(load_program(program), source or os.fspath(program), use_weights, training)
+    return _read(load_program(program), source or str(program), use_weights, training)
 
 
 def load_program(path: str | os.PathLike[str]) -> ExportedProgram:
