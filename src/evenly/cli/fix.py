@@ -16,7 +16,7 @@ from evenly.cli.writing import FINDINGS, expect_writable, put, say, view, write
 from evenly.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from evenly.fix.result import FixReport
 
@@ -129,7 +129,16 @@ def fix(
         "layers": _names(layers),
         "method": method.value,
     }
-    _expect_places(model, output, weights, report, checkpoint)
+    _expect_places(
+        {"--output": output, "--report": report, "--checkpoint": checkpoint},
+        {
+            "MODEL": Path(model),
+            "--weights": weights,
+            "--calibration": Path(calibration),
+            "--reference": _path(reference),
+        },
+        model,
+    )
     chosen = form or FixForm(SUFFIXES.get("" if report is None else report.suffix.lower(), "text"))
     network = load_network(model, inputs=declared, weights=weights, seed=seed)
 
@@ -163,6 +172,10 @@ def fix(
         raise typer.Exit(FINDINGS)
 
 
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
 def _names(text: str) -> Any:
     if text == "auto":
         return text
@@ -172,9 +185,7 @@ def _names(text: str) -> Any:
     return names
 
 
-def _expect_places(
-    model: str, output: Path, weights: Path | None, report: Path | None, checkpoint: Path | None
-) -> None:
+def _expect_places(written: Mapping[str, Path | None], read: Mapping[str, Path | None], model: str) -> None:
     """Refuse places before the work: of another format, that cannot be written, or where something stands that is read.
 
     Raises:
@@ -184,17 +195,19 @@ def _expect_places(
     from evenly.fix.saving import check_suffix
 
     suffix = Path(model).suffix.lower()
-    if ":" in model or suffix == ".onnx":  # others are refused when they are loaded
+    output = written["--output"]
+    if output is not None and (":" in model or suffix == ".onnx"):  # others are refused when they are loaded
         check_suffix(output, onnx=suffix == ".onnx")
-    for path in (output, report):
-        if path is not None:
-            expect_writable(path)
-            if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-                raise OutputError(f"{path}: cannot be written: no permission; choose another path")
-    used = {"MODEL": Path(model), "--weights": weights, "--report": report, "--checkpoint": checkpoint}
-    for name, path in used.items():
-        if path is not None and path.resolve() == output.resolve():
-            raise UsageError(f"--output (={str(output)!r}) is {name} itself, which stays as it is; choose another path")
+    places = {name: path for name, path in written.items() if path is not None}
+    for path in places.values():
+        expect_writable(path)
+        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+            raise OutputError(f"{path}: cannot be written: no permission; choose another path")
+    taken = {path.resolve(): name for name, path in read.items() if path is not None}
+    for name, path in places.items():
+        other = taken.setdefault(path.resolve(), name)
+        if other != name:
+            raise UsageError(f"{name} (={str(path)!r}) is {other} itself, which stays as it is; choose another path")
 
 
 def _summary(report: FixReport) -> str:
