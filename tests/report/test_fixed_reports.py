@@ -19,6 +19,7 @@ from test_pages import expect_safe
 from evenly.fix.result import FixReport, FixResult
 from evenly.report import View
 from evenly.report.fixed import FIXED_REPORTERS, render_fix
+from evenly.report.fixed_charts import falls, tried
 from evenly.report.fixed_pixels import (
     amplified,
     busiest,
@@ -363,6 +364,17 @@ def test_loud_signals_do_not_outweigh_quiet_ones():
 
 
 # -------------------------------------------------------------------------------------------------------------- charts
+
+
+def test_numbers_of_points_stay_in_the_drawing():
+    first, *_, last = cases.frontier()
+    points = (replace(first, psnr_db=28.0), replace(last, psnr_db=60.0))
+    drawn = tried(replace(cases.report(), frontier=points), 720)
+    assert drawn is not None
+    (x,) = (float(v) for v in re.findall(r'<text x="([\d.]+)"[^>]*text-anchor="end"[^>]*>2, chosen<', drawn))
+    assert x < 690
+    assert tried(replace(cases.report(), frontier=points[:1]), 720) is None
+    assert falls(cases.bare()) is None
 
 
 def test_series_keep_their_extremes():

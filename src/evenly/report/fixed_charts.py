@@ -93,7 +93,7 @@ def tried(report: FixReport, width: float = 720) -> Markup | None:
     label = "Repairs that were tried: " + "; ".join(
         f"{n}, {p.method}, {over(p.worst_db)} at {psnr(p.psnr_db)}{', chosen' if p.chosen else ''}" for n, p in shown
     )
-    content = [inner, last, names, _limits(where, report) if asked else None, *_joined(places), *_dots(places)]
+    content = [inner, last, names, _limits(where, report) if asked else None, *_joined(places), *_dots(places, width)]
     return tag("div", drawing(width, height, label, content), class_="plot")
 
 
@@ -114,12 +114,13 @@ def _limits(where: Area, report: FixReport) -> list[Markup]:
         "stroke_opacity": 0.7,
         "stroke_dasharray": "5 4",
     }
+    aside, anchor = (-5, "end") if x - where.left > 100 else (5, "start")  # beside what is allowed, if there is room
     inside = tag("rect", x=x, y=y, width=right - x, height=bottom - y, class_="paint", fill="#2f86cf", fill_opacity=0.1)
     return [
         inside,
         where.rule(x=report.max_distortion_db, **dashed),
         where.rule(y=report.limit_db, **dashed),
-        text(x + 5, where.top + 11, f"at least {report.max_distortion_db:g} dB", "start", "soft halo"),
+        text(x + aside, where.top + 11, f"at least {report.max_distortion_db:g} dB", anchor, "soft halo"),
         text(right - 5, y - 5, f"at most {report.limit_db:g} dB", "end", "soft halo"),
     ]
 
@@ -132,7 +133,7 @@ def _joined(places: Sequence[_Place]) -> Iterator[Markup]:
             yield tag("polyline", points=" ".join(family), fill="none", stroke=SOFT, stroke_width=1.2)
 
 
-def _dots(places: Sequence[_Place]) -> Iterator[Markup]:
+def _dots(places: Sequence[_Place], right: float) -> Iterator[Markup]:
     taken = [(x, y) for _, _, x, y in places]
     for number, point, x, y in sorted(places, key=lambda place: place[1].chosen):
         told = tag("title", f"{number}. {point.method}: {over(point.worst_db)} at {psnr(point.psnr_db)}")
@@ -144,6 +145,8 @@ def _dots(places: Sequence[_Place]) -> Iterator[Markup]:
                       stroke_width=1.5)  # fmt: skip
         reach = 16 if point.chosen else 10
         ways = [(reach, 0), (-reach, 0), (0, -reach - 4), (0, reach + 4)]
+        if x > right - 60:  # a number on the right would leave the drawing
+            ways[:2] = [(-reach, 0), (reach, 0)]
         free = next((w for w in ways if all(math.dist((x + w[0] * 1.3, y + w[1]), t) > 11 for t in taken)), ways[0])
         anchor = "middle" if not free[0] else "start" if free[0] > 0 else "end"
         taken.append((x + 1.3 * free[0], y + free[1]))

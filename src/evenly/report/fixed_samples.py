@@ -41,8 +41,8 @@ _WIDE = 1060
 _FEW, _MANY, _SMALL = 2, 4, 256
 """Signals that are shown of large pictures and of small ones; pixels a side of these."""
 _NAMES: dict[Kind, str] = {"before": "before", "after": "after", "reference": "real data"}
-_MOST_MARKED = 12
-"""Longest period whose lines are marked: more marks than that hide the spectrum."""
+_MOST_MARKED = (32, 8)
+"""Longest period whose lines are marked, by axes: more marks than that hide the spectrum."""
 _LINE_BINS = 2048
 _MARGIN_DB = 6.0
 
@@ -162,7 +162,7 @@ def _planes(seen: Look, periods: Sequence[int]) -> Markup:
     marks = [
         Mark(float(across), float(down), f"period {period} px", rank)
         for rank, period in enumerate(periods)
-        if period <= _MOST_MARKED
+        if period <= _MOST_MARKED[1]
         for down, across in on_both_borders(lines_of(period, 2))
     ]
     drawn = [
@@ -187,19 +187,13 @@ def _curves(seen: Look, periods: Sequence[int]) -> Markup:
     def marked(where: Area) -> list[Markup]:
         found = []
         for period in periods:
-            if period <= _MOST_MARKED:
-                for (frequency,) in lines_of(period, 1):
-                    if frequency > 0 or frequency == -0.5:
-                        at = abs(float(frequency))
-                        found.append(where.rule(x=at, stroke="currentColor", class_="frame", stroke_dasharray="1 4"))
-                        found.append(
-                            text(
-                                where.across(at) + 3,
-                                where.top + 10,
-                                f"1/{1 / at:g}" if 1 / at % 1 == 0 else "",
-                                "start",
-                            )
-                        )
+            for (frequency,) in lines_of(period, 1) if period <= _MOST_MARKED[0] else ():
+                at = -float(frequency)
+                if at <= 0:
+                    continue
+                found.append(where.rule(x=at, stroke="currentColor", class_="frame", stroke_dasharray="1 4"))
+                if abs(at * period - 1) < 1e-9:
+                    found.append(text(where.across(at) - 3, where.top + 10, f"1/{period}", "end"))
         return found
 
     shown = [Series(kind, _NAMES[kind], x, values - top) for kind, values in levels.items()]
