@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -286,14 +287,25 @@ def test_a_file_of_another_program_is_loaded_too(tmp_path):
     same_function(generator(), restore(generator(5), tmp_path / "x.safetensors"))
 
 
-def test_equal_models_give_equal_bytes(tmp_path):
+OTHER_PROCESS = """
+import os, signal, sys
+sys.path[:0] = [sys.argv[1]]
+from test_saving import generator, grown, result, saving
+result(generator(), edit=grown).save(sys.argv[2])
+saving._verify = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+result(generator(), edit=grown).save(sys.argv[3])
+"""
+
+
+def test_equal_bytes_in_another_process_which_is_killed_while_it_writes(tmp_path):
     for number in range(2):
         result(generator(), edit=grown).save(tmp_path / f"{number}.safetensors")
-    code = (
-        f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\n"
-        f"from test_saving import *\nresult(generator(), edit=grown).save({str(tmp_path / '2.safetensors')!r})"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    kept = tmp_path / "kept.safetensors"
+    kept.write_bytes(b"as it was")
+    command = [sys.executable, "-c", OTHER_PROCESS, Path(__file__).parent, tmp_path / "2.safetensors", kept]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert kept.read_bytes() == b"as it was"
     first, *others = [(tmp_path / f"{number}.safetensors").read_bytes() for number in range(3)]
     assert all(other == first for other in others)
     result(generator(1), edit=grown, names=["0"]).save(tmp_path / "3.safetensors")
