@@ -128,6 +128,7 @@ HEAVY = {
         "from evenly.cli import main\ntry: main(['--help'])\nexcept SystemExit as e: assert e.code == 0",
         "from evenly.cli import main\ntry: main(['check', '--help'])\nexcept SystemExit as e: assert e.code == 0",
         "from evenly.cli import main\ntry: main(['measure', '--help'])\nexcept SystemExit as e: assert e.code == 0",
+        "from evenly.cli import main\ntry: main(['attribute', '--help'])\nexcept SystemExit as e: assert e.code == 0",
         "from evenly.cli import main\ntry: main(['explore', '--help'])\nexcept SystemExit as e: assert e.code == 0",
     ],
 )
