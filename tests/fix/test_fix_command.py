@@ -87,7 +87,8 @@ def run(capsys, *arguments):
 def grown(layer):
     """One more tap around, and a bias."""
     weight = np.pad(layer.weight * 0.5, [(0, 0), (0, 0), (1, 1), (1, 1)], constant_values=0.01)
-    return Edit(layer.name, weight, np.full(3, 0.1), (6, 6), ((2, 2), (2, 2)), (0, 0))
+    padding = tuple((a + 1, b + 1) for a, b in layer.padding)
+    return Edit(layer.name, weight, np.full(3, 0.1), weight.shape[2:], padding, (0, 0))
 
 
 class Engine:
@@ -163,6 +164,18 @@ def test_weights_that_a_named_network_gets(fake, capsys):
     assert (code, err) == (0, "")
     again = evenly.fix.restore(up(), "new.safetensors")
     torch.testing.assert_close(again[0].weight, 2 * up()[0].weight, rtol=0, atol=0)
+
+
+def test_a_repair_of_a_repair_is_one_of_the_network_itself(fake, capsys):
+    fake()
+    run(capsys, "fix", "fixnets:up", "-o", "once.safetensors", "--method", "solve")
+    again = ["--weights", "once.safetensors", "-o", "twice.safetensors", "--method", "solve"]
+    assert run(capsys, "fix", "fixnets:up", *again)[0] == 0
+    once, twice = (evenly.fix.restore(up(), f"{name}.safetensors") for name in ("once", "twice"))
+    assert (once[2].kernel_size, twice[2].kernel_size) == ((6, 6), (8, 8))
+    code, out, err = run(capsys, "check", "fixnets:up", "--weights", "twice.safetensors")
+    assert (code, err) == (1, "")
+    assert "k8 s2" in out
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from evenly.fix import engine
 from evenly.fix.attribution import opened
 from evenly.fix.data import Data, load_batches, load_reference
 from evenly.fix.network import Network
+from evenly.fix.restoring import origin
 from evenly.fix.result import FixResult
 
 __all__ = ["SIGNALS", "Calibration", "calibration_of", "fix_network", "reference_of"]
@@ -150,6 +151,6 @@ def fix_network(
     return replace(
         found,
         report=report,
-        original=network.model if network.differentiable else None,
+        original=origin(network.model) if network.differentiable else None,
         example=data.batches[0],
     )

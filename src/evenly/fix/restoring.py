@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from evenly.errors import (
     EvenlyError,
@@ -19,10 +20,12 @@ from evenly.errors import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["KEY", "equal", "repaired", "restore", "restored"]
+__all__ = ["KEY", "equal", "origin", "repaired", "restore", "restored"]
 
 KEY = "evenly"
 """Of the metadata."""
+_ORIGINS: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+"""Networks by what was restored of them."""
 LARGEST = 2**22
 """Characters of it that are read; a thousand edited layers need some 200 KiB."""
 
@@ -67,9 +70,11 @@ def restored(module: nn.Module, path: Path, example: Any = None) -> nn.Module:
     text, tensors = _read(path)
     twin = copied(module)
     try:
-        if text is not None:
+        changes = None if text is None else parsed(text)
+        if changes:
             shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            twin = changed(twin, parsed(text), shapes, example)
+            twin = changed(twin, changes, shapes, example)
+            _ORIGINS[twin] = origin(module)
         _load(twin, tensors)
     except MissingDependencyError:
         raise
@@ -78,6 +83,11 @@ def restored(module: nn.Module, path: Path, example: Any = None) -> nn.Module:
             f"{path} does not fit {type(module).__name__}: {error}; make the network as it was when it was repaired"
         ) from error
     return twin
+
+
+def origin(module: nn.Module) -> nn.Module:
+    """The network that a restored one was made from, else itself: repairs of repairs are saved as changes of that."""
+    return _ORIGINS.get(module, module)
 
 
 def repaired(path: Path) -> bool:
