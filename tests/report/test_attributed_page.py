@@ -34,7 +34,7 @@ def test_pages_are_safe_and_hold_the_json(name):
 def test_a_page_ranks_the_layers_and_explains_the_sum():
     page = expect_safe(render_attributed(samples.ordinary(), "html"))
     for piece in (
-        "up.3 makes most of the lines of period 2",
+        "Layer up.3 makes most of the lines of period 2",
         "Period 2: each layer made even alone",
         "fall of the lines, dB (95 % intervals)",
         "Alone they remove 119 % in sum, together 99 %",
@@ -75,10 +75,10 @@ def test_errors_of_rounding_are_no_power():
 def test_headlines():
     found = samples.ordinary()
     assert headline(samples.clean()) == "No line stands out"
-    assert headline(found) == "up.3 makes most of the lines of period 2"
+    assert headline(found) == "Layer up.3 makes most of the lines of period 2"
     both = samples.GUILTY.effects | {4: samples.STRONG}
     alike = replace(found, layers=(replace(samples.GUILTY, effects=both),))
-    assert headline(alike) == "up.3 makes most of the lines of period 2, and 1 more line"
+    assert headline(alike) == "Layer up.3 makes most of the lines of period 2, and 1 more line"
     none = replace(found, layers=(samples.EVEN,))
     assert headline(none) == "Lines of period 2 stand out, and no layer alone makes them"
 

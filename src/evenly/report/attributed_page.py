@@ -69,7 +69,7 @@ def headline(found: Attribution) -> str:
         return f"Lines of period {period} stand out, and no layer alone makes them"
     others = len(found.present) - 1
     more = f", and {count(others, 'more line')}" if others else ""
-    return f"{best[0].name} makes most of the lines of period {period}{more if _same(found) else ''}"
+    return f"Layer {best[0].name} makes most of the lines of period {period}{more if _same(found) else ''}"
 
 
 def _same(found: Attribution) -> bool:
@@ -81,7 +81,7 @@ def _same(found: Attribution) -> bool:
 def _facts(found: Attribution) -> Iterator[tuple[str, Content, Content, str]]:
     for period in found.present[:4]:
         line, best = found.lines[period], found.ranking(period)
-        words = f"over its neighbours; {best[0].name} first" if best else "over its neighbours; no layer alone"
+        words = f"over its neighbours; layer {best[0].name} first" if best else "over its neighbours; no layer alone"
         yield f"Period {period}", f"{line.level_db:+.1f} dB", words, "bad"
 
 
