@@ -302,7 +302,9 @@ def test_outputs_that_are_no_pictures_do_no_harm():
         cases.samples(2, 1, 32, 1), before=np.zeros((1, 1, 32, 32)), after=np.zeros((1, 1, 32, 32)), high=0.0
     )
     nothing = replace(cases.samples(2, 1, 32, 1), before=np.zeros((0, 1, 32, 32)), after=np.zeros((0, 1, 32, 32)))
-    for samples in (broken, flat, nothing):
+    point = replace(cases.samples(2, 1, 32, 1), before=np.zeros((1, 4)), after=np.ones((1, 4)), reference=None)
+    tiny = replace(point, before=np.zeros((2, 1, 3, 1)), after=np.ones((2, 1, 3, 1)))
+    for samples in (broken, flat, nothing, point, tiny):
         expect_safe(render_fix(cases.report(samples=(samples,)), "html"))
 
 

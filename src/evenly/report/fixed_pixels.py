@@ -42,7 +42,7 @@ class Look:
     """Samples reduced to what can be shown.
 
     Attributes:
-        axes: 1 or 2.
+        axes: 1 or 2; 0 where a signal has no positions.
         before, after: ``(N, C, *sizes)`` with C 1 or 3, float64.
         reference: The same, or ``None``.
         low, high: Values of black and white.
@@ -56,6 +56,11 @@ class Look:
     low: float
     high: float
     words: str
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is anything to see: values, and positions that they stand at."""
+        return self.axes > 0 and self.before.size > 0
 
 
 def look(samples: Samples) -> Look:
@@ -76,7 +81,7 @@ def look(samples: Samples) -> Look:
 
     before, after = cut(samples.before), cut(samples.after)
     low, high = samples.low, samples.high
-    if not high > low:
+    if before.size and not high > low:
         low, high = float(before.min()), float(max(before.max(), before.min() + 1e-6))
     real = None if samples.reference is None or not len(samples.reference) else cut(samples.reference)
     return Look(min(axes, 2), before, after, real, low, high, ", ".join(words))

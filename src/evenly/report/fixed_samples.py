@@ -52,7 +52,7 @@ def pictures(report: FixReport) -> Section:
     content: list[Content] = []
     for samples in report.samples:
         seen = look(samples)
-        if not len(seen.before):
+        if not seen.shown:
             continue
         if len(report.samples) > 1 or seen.words:
             content.append(tag("h3", samples.output, f" ({seen.words})" if seen.words else ""))
@@ -136,7 +136,7 @@ def spectra(report: FixReport) -> Section:
     content: list[Content] = []
     for samples in report.samples:
         seen = look(samples)
-        if not len(seen.before):
+        if not seen.shown:
             continue
         if len(report.samples) > 1:
             content.append(tag("h3", samples.output))
