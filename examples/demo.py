@@ -44,7 +44,7 @@ SCENES = (
     ),
     (
         (*("fix", "out/enlarger.onnx", "-o", "out/even.onnx", "--calibration", "out/enlarger/small.npy"),
-         *("--reference", "out/enlarger/large.npy", "--paired", "--report", "out/even.html")),
+         *("--reference", "out/enlarger/large.npy", "--paired")),
         "A network that enlarges pictures, trained for 400 steps. What it makes has lines of period 2 that real "
         "pictures do not have; its last layer is solved anew so that they go, with as little change as possible. "
         "Nothing is trained, and the new file is run beside the old one before it is written.",

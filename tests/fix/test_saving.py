@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn.utils import parametrizations, weight_norm
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import evenly
 from evenly.errors import (
@@ -136,6 +136,8 @@ EDITS = {
         lambda seed=0: made(parametrizations.weight_norm(nn.ConvTranspose2d(3, 3, 4, 2, 1)), seed=seed),
         grown,
     ),
+    "spectral norm": (lambda seed=0: made(spectral_norm(nn.ConvTranspose2d(3, 3, 4, 2, 1)), seed=seed), grown),
+    "pruned": (lambda seed=0: made(prune.identity(nn.ConvTranspose2d(3, 3, 4, 2, 1), "weight"), seed=seed), grown),
     "balanced already": (lambda seed=0: made(evenly.nn.BalancedConvTranspose2d(3, 3, 4, 2, 1), seed=seed), grown),
     "weights by phase": (lambda seed=0: made(nn.Conv2d(3, 4, 3, padding=1), seed=seed), by_phase),
     "by phase, circular": (
@@ -428,6 +430,19 @@ def test_changes_that_nobody_can_repeat_are_refused(kept):
     new[2] = nn.Conv2d(3, 3, 3, padding=1)
     with pytest.raises(VerificationError, match="not written"):
         result(generator(), new).save(kept)
+
+
+class Refusing(nn.Conv2d):
+    def _load_from_state_dict(self, *_):
+        raise RuntimeError("no\nplain weights")
+
+
+def test_networks_that_refuse_their_weights(tmp_path):
+    result(generator(), edit=values).save(tmp_path / "x.safetensors")
+    fresh = generator(5)
+    fresh[2] = Refusing(4, 3, 3, padding=1)
+    with pytest.raises(WeightsError, match="no plain weights"):
+        restore(fresh, tmp_path / "x.safetensors")
 
 
 class Counting(nn.Conv2d):

@@ -216,8 +216,16 @@ def _plain(module: Any) -> None:
             remove_weight_norm(module, name)
         elif isinstance(hook, SpectralNorm):
             remove_spectral_norm(module, name)
+            _forget_loading(module, hook)
         elif isinstance(hook, prune.BasePruningMethod):
             prune.remove(module, name)  # type: ignore[no-untyped-call]
+
+
+def _forget_loading(module: nn.Module, norm: SpectralNorm) -> None:
+    """Take off what loads checkpoints of a spectral norm: PyTorch leaves it, and it refuses plain ones from then on."""
+    for key, found in list(module._load_state_dict_pre_hooks.items()):
+        if getattr(getattr(found, "hook", found), "fn", None) is norm:
+            del module._load_state_dict_pre_hooks[key]
 
 
 def _own_type(module: nn.Module) -> None:

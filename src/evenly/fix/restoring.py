@@ -159,7 +159,10 @@ def _load(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             "not finite": [n for n in pairs if n in parameters and not tensors[n].isfinite().all()],
         }
     )
-    module.load_state_dict(dict(tensors), strict=True)
+    try:
+        module.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:  # hooks of the user's decide as well
+        raise UsageError(" ".join(str(error).split())[:300]) from error
     now = module.state_dict()
     _refuse(
         {
