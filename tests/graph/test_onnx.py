@@ -271,6 +271,18 @@ def test_a_depthwise_filter_that_is_the_same_for_all_channels_is_fixed(tmp_path:
     assert fir.weight.fixed
 
 
+@pytest.mark.parametrize(
+    ("taps", "fixed"), [([1, 2, 2, 1], True), ([1, 2, 2, 1.1], False), ([-1, 4, 4, -1], False), ([6], False)]
+)
+def test_a_filter_of_one_channel_is_fixed_if_it_is_an_average(taps: list[float], fixed: bool, tmp_path: Path) -> None:
+    values = np.asarray(taps).reshape(1, 1, -1)
+    for scale in (1.0, 2.0):
+        stored = cases.constant("w", values / values.sum() * scale, np.float32)
+        proto = cases.model([helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [1, 1, 9]}, ["y"], [stored])
+        graph = read_onnx(cases.save(proto, tmp_path / "m.onnx"))
+        assert only(graph, ir.Conv).weight.fixed == (fixed and scale == 1)
+
+
 def test_weight_norm_is_one_weight(tmp_path: Path) -> None:
     module, shape = NETS["vocoder"]
     graph = read_onnx(export(module, shape, tmp_path / "m.onnx", dynamo=False))

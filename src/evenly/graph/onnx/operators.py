@@ -217,10 +217,17 @@ def _kernel(c: Call, x: Value, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _is_fir(const: Value | Const | None, groups: int, channels: int) -> bool:
-    """Whether a depthwise kernel is the same for all channels: a fixed filter, not a trained one."""
-    if not isinstance(const, Const) or groups != channels or groups < 2 or const.size > FIR_LIMIT or not const.known:
+    """Whether a depthwise kernel is the same for all channels: a fixed filter, not a trained one.
+
+    Of one channel it is one if it is an average: positive, symmetric, of sum 1.
+    """
+    if not isinstance(const, Const) or groups != channels or const.size > FIR_LIMIT or not const.known:
         return False
     values = const.array()
+    if groups == 1:
+        taps = values.astype(np.float64)
+        average = const.size > 1 and len(taps) == 1 and abs(taps.sum() - 1) < 1e-5 and (taps > 0).all()
+        return bool(average and np.allclose(taps, np.flip(taps), rtol=1e-5, atol=0))
     return bool(values.shape[0] > 1 and (values == values[:1]).all() and values.any() and values[0].size > 1)
 
 
