@@ -15,6 +15,7 @@ from torch.nn import functional  # noqa: E402
 
 from evenly.errors import ParameterError, UnreadableError, UsageError  # noqa: E402
 from evenly.fix._line_removal import without_lines  # noqa: E402
+from evenly.fix._soap import begun, stepped  # noqa: E402
 from evenly.fix.certified import balance_layers, certificate  # noqa: E402
 from evenly.fix.finetune import finetuned  # noqa: E402
 from evenly.fix.torch_backend import TorchBackend  # noqa: E402
@@ -70,7 +71,9 @@ def test_closer_with_the_certificate():
     assert not tuned.stopped
     assert min(tuned.losses) < 0.1 * tuned.losses[0]
     assert far(tuned.module.eval(), net) < 0.1 * far(balanced.eval(), net)
-    assert certificate(TorchBackend(tuned.module, batches[0])) == ()
+    after = TorchBackend(tuned.module, batches[0])
+    assert [layer.kind for layer in after.layers()] == ["transposed", "subpixel"]
+    assert certificate(after) == ()
     state = tuned.module.state_dict()
     assert list(state) == list(kept)
     assert type(tuned.module) is Net
@@ -173,24 +176,75 @@ def test_frozen_networks_are_tuned_whole():
     assert not torch.equal(tuned.module.norm.bias, balanced.norm.bias)
 
 
-@pytest.mark.parametrize("axes", [1, 2, 3])
-def test_lines_go_and_the_rest_stays(axes):
-    size, period = 48 if axes < 3 else 24, 2
+@pytest.mark.parametrize(("axes", "period"), [(1, 2), (1, 12), (2, 2), (2, 4), (3, 2)])
+def test_lines_go_and_the_rest_stays(axes, period):
+    size = 96 if axes < 3 else 32
     rng = np.random.default_rng(0)
     places = np.stack(np.meshgrid(*(np.arange(size),) * axes, indexing="ij"))
-    smooth = np.cos(2 * np.pi * places.sum(0) * 0.12) + 0.02 * places[0]
+    smooth = 0.02 * places[0] + np.cos(2 * np.pi * 0.035 * places[0])  # between the lines
     comb = rng.standard_normal((period,) * axes)
     comb -= comb.mean()
     pattern = comb[tuple(places % period)]
-    cleaned = without_lines(torch.tensor(smooth + pattern)[None, None], (period,))[0, 0].numpy()
-    inner = (slice(10, -10),) * axes
-    assert np.abs(cleaned - smooth)[inner].max() < 0.05 * np.abs(pattern).max()
-    alone = without_lines(torch.tensor(smooth)[None, None], (period,))[0, 0].numpy()
-    assert np.abs(alone - smooth)[inner].max() < 0.02
+    cleaned, alone = (
+        without_lines(torch.tensor(signal)[None, None], (period,))[0, 0].numpy()
+        for signal in (smooth + pattern, smooth)
+    )
+    inner = (slice(size // 4, -size // 4),) * axes
+    assert np.abs(cleaned - alone).max() < 0.05 * np.abs(pattern).max()
+    assert np.abs(alone - smooth)[inner].max() < 0.05
+
+
+def test_a_notch_is_a_mean_by_phase():
+    """Once more, sample by sample."""
+    period, reach = 3, 11
+    signal = torch.randn(1, 1, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = without_lines(signal, (period,))[0, 0]
+    for n in range(40):
+        sums = {}
+        for step, count, width in ((period, reach, reach * period), (1, reach * period, reach * period)):
+            total = weight = 0.0
+            for k in range(-count, count + 1):
+                if 0 <= n + k * step < 40:
+                    w = 0.5 * (1 + np.cos(np.pi * k * step / (width + period)))
+                    total, weight = total + w * float(signal[0, 0, n + k * step]), weight + w
+            sums[step] = total / weight
+        assert float(found[n]) == pytest.approx(float(signal[0, 0, n]) - sums[period] + sums[1])
 
 
 def test_what_has_no_lines_stays():
     flat = torch.randn(3, 4)
     assert torch.equal(without_lines(flat, (2,)), flat)
     small = torch.randn(1, 1, 12, 12)
-    assert torch.equal(without_lines(small, (4,)), small)
+    assert torch.equal(without_lines(small, (5,)), small)
+    assert torch.equal(without_lines(small, (32,)), without_lines(small, (2,)))  # the divisor that fits
+
+
+def test_without_matrices_the_optimizer_is_adam():
+    drawn = torch.randn(9, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    parameter = nn.Parameter(torch.zeros(6, dtype=torch.float64))
+    adam, own, ours = torch.optim.Adam([parameter], 0.1, (0.95, 0.95), 1e-12), begun(parameter), torch.zeros(6)
+    for count, gradient in enumerate(drawn, start=1):
+        parameter.grad = gradient.clone()
+        adam.step()
+        ours = ours - 0.1 * stepped(own, gradient, count)
+        torch.testing.assert_close(ours, parameter.detach())
+
+
+def test_the_optimizer_does_not_mind_rotations():
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64))[0] for _ in range(2))
+    plain = begun(torch.zeros(4, 2, 2).double())
+    turned = begun(torch.zeros(4, 2, 2).double())
+    for count in range(1, 25):
+        gradient = torch.randn(4, 4, generator=generator).double()
+        there = stepped(turned, (left @ gradient @ right).reshape(4, 2, 2), count).reshape(4, 4)
+        here = stepped(plain, gradient.reshape(4, 2, 2), count).reshape(4, 4)
+        torch.testing.assert_close(there, left @ here @ right, rtol=1e-6, atol=1e-8)
+
+
+def test_large_sides_keep_their_own_basis(monkeypatch):
+    monkeypatch.setattr("evenly.fix._soap.MOST_SIDE", 4)
+    own = begun(torch.zeros(3, 5))
+    assert set(own) == {"mean", "square", "left", "left_basis"}
+    assert torch.equal(stepped(own, torch.ones(3, 5), 1), torch.zeros(3, 5))  # sets the bases alone
+    assert (stepped(own, torch.ones(3, 5), 2) > 0.5).all()

@@ -22,9 +22,6 @@ from evenly.nn.balanced import (
 
 __all__ = ["Constraint"]
 
-MOST_PERIOD = 64
-"""Largest period of lines that are looked for, in samples."""
-
 
 class Constraint:
     """Projections of up-sampling layers' weights, by the names of parameters.
@@ -63,10 +60,7 @@ class Constraint:
     @property
     def periods(self) -> tuple[int, ...]:
         """Of the lines that the up-sampling layers make together, in samples of an output: the longest."""
-        period = self._period
-        while period > MOST_PERIOD:
-            period //= next((n for n in range(2, period) if period % n == 0), period)
-        return (period,) if period > 1 else ()
+        return (self._period,) if self._period > 1 else ()
 
     @torch.no_grad()
     def hold(self) -> None:

@@ -16,27 +16,33 @@ from torch.nn import functional
 
 __all__ = ["without_lines"]
 
-_REACH = 4
-"""Periods to each side that the window covers."""
+_REACH = 32
+"""Samples to each side that a window covers at least: notches as narrow as the lines of a picture of 64 pixels."""
+_LEAST = 4
+"""Periods that it covers at least."""
 
 
-def without_lines(signals: Tensor, periods: Sequence[int], reach: int = _REACH) -> Tensor:
+def without_lines(signals: Tensor, periods: Sequence[int]) -> Tensor:
     """Signals without the lines of these periods.
 
     Args:
         signals: ``(N, C, *sizes)``, real; anything without sizes is given back as it is.
-        periods: In samples; those that have no four of them in the sizes are left out.
-        reach: Periods to each side over which a pattern is taken for constant.
+        periods: In samples; in place of one that the sizes do not have four times its longest divisor that they have.
 
     Returns:
         Of the same shape.
     """
     if signals.ndim < 3:
         return signals
-    for period in sorted(periods, reverse=True):
-        if min(signals.shape[2:]) >= 4 * period:
-            signals = signals - _pattern(signals, period, reach)
+    longest = min(signals.shape[2:]) // _LEAST
+    for period in sorted({_fitting(period, longest) for period in periods} - {1}, reverse=True):
+        signals = signals - _pattern(signals, period, max(_LEAST, -(-_REACH // period)))
     return signals
+
+
+def _fitting(period: int, longest: int) -> int:
+    """The longest divisor that is not too long."""
+    return max((n for n in range(1, min(period, longest) + 1) if period % n == 0), default=1)
 
 
 def _pattern(signals: Tensor, period: int, reach: int) -> Tensor:

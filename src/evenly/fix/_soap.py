@@ -39,7 +39,8 @@ def stepped(own: dict[str, Tensor], gradient: Tensor, count: int) -> Tensor:
     Args:
         own: Its state, which is brought up to date.
         gradient: Of the loss.
-        count: Number of this step, from 1.
+        count: Number of this step, from 1. The first one only sets the bases: in a basis made of this very gradient
+            most of its entries would be rounding, and Adam would scale them up to 1.
     """
     g = _matrix(gradient)
     for side, rows in (("left", g), ("right", g.T)):
@@ -47,10 +48,13 @@ def stepped(own: dict[str, Tensor], gradient: Tensor, count: int) -> Tensor:
             own[side].lerp_(rows @ rows.T, 1 - _BETA)
     if count < _EARLY or count % _EVERY == 0:
         _turn(own, first=count == 1)
+    based = "left" in own or "right" in own
+    if based and count == 1:
+        return torch.zeros_like(gradient)
     own["mean"].lerp_(g, 1 - _BETA)
     turned, mean = (_rotated(own, matrix) for matrix in (g, own["mean"]))
     own["square"].mul_(_BETA).addcmul_(turned, turned, value=1 - _BETA)
-    correction = 1 - _BETA**count
+    correction = 1 - _BETA ** (count - based)
     # with one beta for both means no entry exceeds 1 (Cauchy and Schwarz), but where the basis has turned meanwhile
     step = ((mean / correction) / ((own["square"] / correction).sqrt_() + _TINY)).clamp_(-1, 1)
     return _rotated(own, step, back=True).reshape(gradient.shape)

@@ -69,7 +69,7 @@ def finetuned(
     seed: int = 0,
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
-    learning_rate: float = 0.12,
+    learning_rate: float = 0.2,
     patience: int = 8,
     order: int = 1,
     periods: Sequence[int] | None = None,
