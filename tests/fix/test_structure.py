@@ -783,8 +783,23 @@ def test_what_no_machine_can_do_is_said():
     assert not any(c.done for c in changes)
 
 
-FEW = ("dcgan_generator", "squeezenet", "espcn_x3", "fsrcnn_x3")
-BY_HAND: dict[str, dict[str, str]] = {}
+FEW = ("dcgan_generator", "squeezenet", "espcn_x3", "fsrcnn_x3", "unet_3d")
+_UNPOOLED = {
+    **{f"pool{k}": "it returns indices, which an un-pooling reads" for k in ("", "#2", "#3", "#4", "#5")},
+    **{f"unpool{k}": "it puts values where the largest were" for k in ("", "#2", "#3", "#4", "#5")},
+}
+BY_HAND: dict[str, dict[str, str]] = {
+    # un-pooling has no counterpart: a network of these needs another decoder
+    "deconvnet": _UNPOOLED,
+    "segnet": _UNPOOLED,
+    # the forward calls F.max_pool, where no layer stands that could be replaced
+    "biggan_generator": {f"attention:max_pool{k}": "no layer of PyTorch's does it" for k in ("", "#2")},
+    "unet_3d": {f"max_pool{k}": "no layer of PyTorch's does it" for k in ("", "#2", "#3")},
+    # it is recurrent, which is not analysed
+    "encodec_decoder": {"1.lstm": "what it does is not known"},
+    # patches that a linear layer makes
+    "mae": {"decoder_pred:permute:patches": "it puts patches side by side that another layer made"},
+}
 """Findings above ``info`` that need a person: by network, the layer, and the reason that is given."""
 
 
