@@ -105,7 +105,8 @@ def assert_saved(backend: OnnxBackend, path: Path, x: np.ndarray) -> ModelProto:
     (entry,) = session.get_inputs()
     outputs = dict(zip((o.name for o in session.get_outputs()), session.run(None, {entry.name: x}), strict=True))
     for name, value in OnnxBackend(path).run(x).outputs.items():
-        np.testing.assert_array_equal(value, outputs[name])
+        found = outputs[name] if value.shape == outputs[name].shape else np.moveaxis(outputs[name], -1, 1)
+        np.testing.assert_array_equal(value, found)
         np.testing.assert_array_equal(value, backend.run(x).outputs[name])
     return onnx.load(path)
 
@@ -193,12 +194,13 @@ def tensorflow() -> ModelProto:
             "ConvTranspose", ["r", "k1"], ["d"], strides=[2, 2], auto_pad="SAME_UPPER",
             name="model/conv2d_transpose/conv2d_transpose",
         ),
-        node("Add", ["d", "b1"], ["db"], name="model/conv2d_transpose/BiasAdd"),
+        node("Transpose", ["d"], ["d__t"], perm=[0, 2, 3, 1], name="model/conv2d_transpose/conv2d_transpose__9"),
+        node("Add", ["d__t", "b1"], ["db"], name="model/conv2d_transpose/BiasAdd"),
         node("Tanh", ["db"], ["y"], name="model/activation/Tanh"),
     ]  # fmt: skip
     stored = [
         weight("k0", 6, 2, 3, 3), weight("b0", 1, 6, 1, 1), weight("k1", 6, 3, 5, 5, scale=0.05),
-        weight("b1", 1, 3, 1, 1, scale=0.1),
+        weight("b1", 3, scale=0.1),
     ]  # fmt: skip
     return cases.model(nodes, {"x": ["n", 24, 24, 2]}, ["y"], stored, opset=13)
 
@@ -265,6 +267,8 @@ def declared(proto: ModelProto) -> ModelProto:
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_files_of_other_frameworks_are_repaired(name: str, tmp_path: Path) -> None:
     path, proto = tmp_path / "m.onnx", declared(ELSEWHERE[name]())
+    if name == "tensorflow":
+        proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, ["n", 48, 48, 3]))
     onnx.save(proto, path)
     x, other = smooth(32, 1), smooth(16, 2)
     if name == "tensorflow":
@@ -329,6 +333,20 @@ def test_the_whole_repair_of_a_file(method: Any, dynamo: bool, folder: Path, tmp
     np.testing.assert_array_equal(again.run(x).outputs["y"], found.backend.run(x).outputs["y"])
     if method == "balance":
         assert report.certificate
+
+
+def test_a_file_with_channels_last_is_repaired_as_a_whole(tmp_path: Path) -> None:
+    proto = declared(tensorflow())
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, ["n", 48, 48, 3]))
+    x = np.ascontiguousarray(smooth(32, 1).transpose(0, 2, 3, 1))
+    found = fix(proto, calibration=[x[:16], x[16:]], method="solve", max_distortion=12.0)
+    (output,) = found.report.outputs
+    assert output.sizes == (3, 48, 48)
+    line = next(line for line in output.lines if line.period == 2)
+    assert line.after_over_db < line.before_over_db - 6
+    found.save(tmp_path / "n.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "n.onnx"), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": x})[0].shape == (32, 48, 48, 3)
 
 
 def test_a_fold_of_a_file_changes_no_output(tmp_path: Path) -> None:

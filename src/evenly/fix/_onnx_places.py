@@ -20,7 +20,7 @@ from evenly.graph.onnx.constants import Const
 from evenly.graph.onnx.nodes import Item, item
 from evenly.graph.onnx.reader import OnnxFile
 
-__all__ = ["FOLDED", "Place", "Wiring", "captured", "find_places", "named"]
+__all__ = ["FOLDED", "Place", "Wiring", "captured", "channels_last", "find_places", "named"]
 
 LABELS = {"Conv": "conv", "ConvInteger": "conv", "QLinearConv": "conv", "ConvTranspose": "conv_transpose"}
 """Operators with a name of their own in reports, as the reader labels them."""
@@ -145,6 +145,29 @@ class Wiring:
         if node is not None:
             return name, node.op_type
         return name, "" if name in self.initialisers else "sparse"
+
+
+POINTWISE = {
+    "Abs", "Add", "Cast", "Clip", "Div", "Elu", "Exp", "HardSigmoid", "Identity", "LeakyRelu", "Mul", "Neg", "Relu",
+    "Sigmoid", "Softplus", "Sqrt", "Sub", "Tanh",
+}  # fmt: skip
+"""Operators behind a transposition that leave every value where it is."""
+
+
+def channels_last(model: ModelProto, consts: Mapping[str, Const]) -> set[str]:
+    """Outputs whose channels were brought from the second place to the last: how TensorFlow's files end."""
+    wiring = Wiring(model.graph)
+    found = set()
+    for value in model.graph.output:
+        node = wiring.makers.get(value.name)
+        while node is not None and node.op_type in POINTWISE and not node.domain:
+            data = [name for name in node.input if name and name not in consts]
+            node = wiring.makers.get(data[0]) if len(data) == 1 else None
+        if node is not None and node.op_type == "Transpose" and not node.domain:
+            perm = item(node, 0).ints("perm") or ()
+            if len(perm) > 2 and perm == (0, *range(2, len(perm)), 1):
+                found.add(value.name)
+    return found
 
 
 def captured(node: NodeProto) -> set[str]:

@@ -17,7 +17,7 @@ from onnx import ModelProto
 
 from evenly.errors import FormatError, UntrustedError, UsageError
 from evenly.fix._onnx_geometry import known_values
-from evenly.fix._onnx_places import Place, find_places
+from evenly.fix._onnx_places import Place, channels_last, find_places
 from evenly.fix._onnx_saving import save_model
 from evenly.fix._onnx_session import Session
 from evenly.fix._onnx_surgery import Surgery
@@ -90,6 +90,7 @@ class OnnxBackend:
             read = opened(inlined(model, path), path)
             self._read, self._opset = read, read.opset
             self._places, self._unlisted = find_places(model, read, names, phased)
+            self._last = channels_last(model, read.consts)
         except (FormatError, UntrustedError) as error:
             if str(error).startswith(str(path)):
                 raise
@@ -142,6 +143,7 @@ class OnnxBackend:
 
         Returns:
             Arrays in float32 or float64 (integers as float64); outputs that are no arrays of numbers are left out.
+            Outputs that the file brings to the order ``(N, *sizes, C)`` are given as ``(N, C, *sizes)``.
             Random numbers that the model draws are the same in every run.
 
         Raises:
@@ -153,10 +155,15 @@ class OnnxBackend:
         session = self._session(places)
         values = session.run(batch)
         return Run(
-            {name: _floats(values[name]) for name in session.outputs if _numeric(values[name])},
+            {name: self._turned(name, values[name]) for name in session.outputs if _numeric(values[name])},
             {p.name: _floats(values[p.source]) for p in places},
             {p.name: _floats(values[p.result]) for p in places},
         )
+
+    def _turned(self, name: str, values: NDArray[Any]) -> Floats:
+        """An output with its channels in the second place."""
+        found = _floats(values)
+        return np.ascontiguousarray(np.moveaxis(found, -1, 1)) if name in self._last else found
 
     def edited(self, edits: Sequence[Edit]) -> Self:
         """A copy with new weights; equal values change no byte.
