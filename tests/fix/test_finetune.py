@@ -65,7 +65,7 @@ def test_closer_with_the_certificate():
     balanced.norm.bias.requires_grad_(False)
     kept = copy.deepcopy(balanced.state_dict())
     told: list[tuple[int, int]] = []
-    tuned = finetuned(balanced, net, batches, 60, periods=(), progress=lambda n, of: told.append((n, of)))
+    tuned = finetuned(balanced, net, batches, 60, progress=lambda n, of: told.append((n, of)))
     assert tuned.steps == 60
     assert told[-1] == (60, 60)
     assert not tuned.stopped
@@ -141,6 +141,27 @@ def test_what_learns_noise_by_heart_ends_early():
     assert tuned.losses[-1] > min(tuned.losses)
     again = finetuned(tuned.module, net, batches, 1, targets=noise, learning_rate=1e-9)  # the best look's
     assert again.losses[0] == pytest.approx(min(tuned.losses), rel=1e-3)
+
+
+def test_layers_that_nobody_balanced_stay_free():
+    net, _, batches = subject()
+    with torch.no_grad():
+        net.up.weight += torch.randn(net.up.weight.shape, generator=torch.Generator().manual_seed(3))
+    part = balance_layers(TorchBackend(net, batches[0]), batches, layers=["last"]).backend.model
+    start = finetuned(part, part, batches, 2, learning_rate=1e-9).module
+    torch.testing.assert_close(start.up.weight, part.up.weight)
+    after = finetuned(part, net, batches, 5).module
+    assert [line.split(":")[0] for line in certificate(TorchBackend(after, batches[0]))] == ["up"]
+
+
+def test_the_teacher_can_be_freed_of_its_lines():
+    net, balanced, batches = subject()
+    with torch.no_grad():
+        even = [without_lines(net(x), (4,)).numpy() for x in batches]
+    freed = finetuned(balanced, net, batches, 5, periods=(4,))
+    given = finetuned(balanced, net, batches, 5, targets=even)
+    assert freed.losses == given.losses
+    assert freed.losses != finetuned(balanced, net, batches, 5).losses
 
 
 def test_few_batches_are_all_used():

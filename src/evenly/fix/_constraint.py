@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import lcm, prod
+from math import prod
 from typing import Any
 
 import torch
@@ -22,12 +22,14 @@ from evenly.nn.balanced import (
 
 __all__ = ["Constraint"]
 
+ROUNDING = 5e-3
+"""Distance of a weight from the condition over its norm (ratio) that rounding to 16 bits may leave."""
+
 
 class Constraint:
-    """Projections of up-sampling layers' weights, by the names of parameters.
+    """Projections of those up-sampling layers that meet the condition, by the names of parameters: they keep it.
 
-    Layers that cannot meet the condition (see ``Layer.fixed``), or whose weight is computed from something else, are
-    left as they are.
+    Layers that do not meet it (nobody balanced them, or they cannot be, see ``Layer.fixed``) are left free.
 
     Args:
         module: The network.
@@ -39,12 +41,10 @@ class Constraint:
         backend = TorchBackend(module, example)
         names = {id(p): name for name, p in module.named_parameters()}
         self._projections: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
-        self._period = 1
         for layer in backend.layers():
             factor = upsampling(layer)
             if prod(factor) == 1:
                 continue
-            self._period *= lcm(*factor)
             part: Any = backend._convolutions[layer.name]
             shuffle = backend._shuffle(layer.name)
             if layer.fixed is not None or "weight" not in part._parameters:
@@ -53,14 +53,11 @@ class Constraint:
             try:
                 for key, how in _projections(part, layer.kind == "transposed", factor, order).items():
                     parameter = getattr(part, key)
-                    self._projections[names[id(parameter)]] = (parameter, _permuted(how, order_of))
+                    projection = _permuted(how, order_of)
+                    if _meets(parameter.detach(), projection):
+                        self._projections[names[id(parameter)]] = (parameter, projection)
             except ParameterError:
                 continue
-
-    @property
-    def periods(self) -> tuple[int, ...]:
-        """Of the lines that the up-sampling layers make together, in samples of an output: the longest."""
-        return (self._period,) if self._period > 1 else ()
 
     @torch.no_grad()
     def hold(self) -> None:
@@ -86,6 +83,10 @@ def _projections(part: Any, transposed: bool, factor: tuple[int, ...], order: in
     if part.bias is not None:
         found["bias"] = PhaseMean(phases)
     return found
+
+
+def _meets(value: Tensor, projection: Callable[[Tensor], Tensor]) -> bool:
+    return float((projection(value) - value).norm()) <= ROUNDING * float(value.norm())
 
 
 def _permuted(how: Callable[[Tensor], Tensor], order: Tensor | None) -> Callable[[Tensor], Tensor]:

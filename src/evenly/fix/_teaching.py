@@ -1,4 +1,4 @@
-"""What a network that is fine-tuned should give: its original's outputs without their lines, or the user's targets."""
+"""What a network that is fine-tuned should give: its original's outputs, or the user's targets."""
 
 from __future__ import annotations
 

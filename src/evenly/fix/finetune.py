@@ -1,10 +1,10 @@
 """Train a balanced network a little, inside the DC condition: what balancing cost is won back, the certificate stays.
 
-The network learns from its original, whose outputs are what it should give, less their lines (see
-:mod:`evenly.fix._line_removal`); or from the user's own targets. Before every step of the optimizer
-(:mod:`evenly.fix._soap`) the gradients of up-sampling layers are projected onto the condition, and after it their
-weights: what :class:`evenly.nn.balanced.BalancedConvTranspose2d` does by a parametrization, but layers and keys stay
-what they are.
+The network learns from its original, whose outputs are what it should give, if wanted less their lines
+(:mod:`evenly.fix._line_removal`); or from the user's own targets, where it often gets better than it was. Before every
+step of the optimizer (:mod:`evenly.fix._soap`) the gradients of balanced layers are projected onto the condition, and
+after it their weights: what :class:`evenly.nn.balanced.BalancedConvTranspose2d` does by a parametrization, but layers
+and keys stay what they are.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HELD_OUT = 8
 """One of so many batches is held out."""
 _LEAST_BATCHES = 4
 """With fewer, none is."""
-_FASTEST = 0.03
+_FASTEST = 0.1
 """Largest step of a weight, over the root mean square of its tensor, in any case."""
 _SMALLEST = 0.1
 """Root mean square that the steps of biases and scales refer to at least."""
@@ -69,10 +69,10 @@ def finetuned(
     seed: int = 0,
     device: torch.device | str | None = None,
     checkpoint: str | Path | None = None,
-    learning_rate: float = 0.2,
+    learning_rate: float = 0.6,
     patience: int = 8,
     order: int = 1,
-    periods: Sequence[int] | None = None,
+    periods: Sequence[int] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Tuned:
     """Fine-tune a balanced module inside the DC condition.
@@ -96,8 +96,8 @@ def finetuned(
         patience: Looks (a twentieth of the steps each) without a lower loss of held-out batches, while that of the
             others goes on falling, after which it ends.
         order: Of the condition.
-        periods: Of the lines that the teacher's outputs are freed of, in samples; by default what the up-sampling
-            layers make together. Empty: none.
+        periods: Of the lines that the teacher's outputs are freed of, in samples. By default none: what meets the
+            condition cannot learn most of them, and the notches would take detail along.
         progress: Told after each step how many are done, and of how many.
 
     Raises:
@@ -118,10 +118,10 @@ def finetuned(
     place = torch.device(device) if device is not None else _device(module)
     pupil = _ready(module, place)
     constraint = Constraint(pupil, batches[0], order)
-    lesson = Teacher(_ready(teacher, place), batches, targets, constraint.periods if periods is None else periods)
+    lesson = Teacher(_ready(teacher, place), batches, targets, periods)
     trained = _trained(pupil)
     constraint.hold()
-    mark = fingerprint(trained, len(batches), steps, seed, learning_rate, patience, order)
+    mark = fingerprint(trained, len(batches), steps, seed, learning_rate, patience, order, list(periods))
     course = _Course(pupil, trained, constraint, lesson, steps, seed, learning_rate)
     state = State.begin(trained) if checkpoint is None else State.load(Path(checkpoint), trained, mark)
     course.run(state, patience, None if checkpoint is None else (Path(checkpoint), mark), progress)
