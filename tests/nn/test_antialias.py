@@ -609,3 +609,10 @@ def test_a_generator_that_up_samples_by_fir_is_certified():
     report = evenly.check(model.eval(), torch.randn(1, 4, 8, 8))
     assert {f.severity for f in report.findings} <= {"info"}
     assert all(out.certified for out in report.outputs)
+
+
+@pytest.mark.parametrize("layer", [aa.BlurPool2d(), aa.AntialiasedMaxPool2d(3), aa.FIRUpsample2d()], ids=str)
+def test_the_filter_goes_where_the_input_lies(layer):
+    assert layer.filter.device.type == "cpu"
+    assert layer(torch.zeros(1, 2, 8, 8, device="meta")).device.type == "meta"
+    assert layer(torch.zeros(1, 2, 8, 8, dtype=torch.float64)).dtype == torch.float64
