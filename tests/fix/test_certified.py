@@ -273,6 +273,18 @@ def test_layers_that_stay_are_named():
         balance_layers(TorchBackend(net, x[:1]), [x], extra=-1)
 
 
+def test_only_what_is_named_is_balanced():
+    net, x = Decoder().eval(), smooth(24, 1, 16, 16)
+    done = balance_layers(TorchBackend(net, x[:1]), [x], layers=["up"])
+    assert [line.split(":")[0] for line in done.why_not] == ["again", "last.0"]
+    assert [(r.name, r.method) for r in done.repairs] == [
+        ("up", "balance"), ("down", "refit"), ("again", "refit"), ("mix", "refit"),
+    ]  # fmt: skip
+    alone = balance_layers(TorchBackend(net, x[:1]), [x], layers=["up"], refit=False)
+    assert [r.name for r in alone.repairs] == ["up"]
+    torch.testing.assert_close(alone.backend.model.again.weight, net.again.weight)
+
+
 class Idle(nn.Module):
     """One layer of it never runs."""
 

@@ -99,8 +99,8 @@ def balance_layers(
     found = backend.layers()
     plan = _plan(found, layers, refit)
     work = _Work(backend, batches, strength, order, refit, extra, seed)
-    for done, layer in enumerate(plan, start=1):
-        work.repair(layer)
+    for done, (layer, up) in enumerate(plan, start=1):
+        work.repair(layer, up)
         if progress is not None:
             progress(done, len(plan))
     why_not = certificate(work.current, order)
@@ -147,8 +147,11 @@ def frontier(
     return tuple(found)
 
 
-def _plan(found: Sequence[Layer], names: Sequence[str] | None, refit: bool) -> list[Layer]:
-    """Layers to be balanced or refitted, in order."""
+def _plan(found: Sequence[Layer], names: Sequence[str] | None, refit: bool) -> list[tuple[Layer, bool]]:
+    """Layers in order, and whether they are to be balanced, or else refitted.
+
+    A sub-pixel convolution that is not to be balanced stays as it is: fitted anew it would lose its biases by phase.
+    """
     able = [layer.name for layer in found if prod(upsampling(layer)) > 1]
     unknown = sorted(set(names or ()) - set(able))
     if unknown:
@@ -158,7 +161,11 @@ def _plan(found: Sequence[Layer], names: Sequence[str] | None, refit: bool) -> l
         )
     wanted = set(able if names is None else names)
     first = next((k for k, layer in enumerate(found) if layer.name in wanted), len(found))
-    return [layer for layer in found[first:] if layer.name in wanted or refit]
+    return [
+        (layer, layer.name in wanted)
+        for layer in found[first:]
+        if layer.name in wanted or (refit and layer.kind != "subpixel")
+    ]
 
 
 # ---- one layer after the other ---------------------------------------------------------------------------------------
@@ -175,9 +182,8 @@ class _Work:
         self._batches, self._seed = batches, seed
         self._strength, self._order, self._refit, self._extra = strength, order, refit, extra
 
-    def repair(self, layer: Layer) -> None:
-        """Balance or refit a layer, and say so."""
-        up = prod(upsampling(layer)) > 1
+    def repair(self, layer: Layer, up: bool) -> None:
+        """Balance a layer, or else refit it, and say so."""
         method = "balance" if up else "refit"
         notes: list[str] = []
         try:
