@@ -134,6 +134,8 @@ def fix(
         chosen, verdict = _balanced(search, named)
     else:
         chosen, verdict = _solved(search, named)
+        if verdict == "partly" and method == "auto" and (balanced := _balanced_instead(search, named)) is not None:
+            chosen, verdict = balanced, "reached"
     after, _ = checked(chosen.backend, batches[0])
     notes = (*task.notes, *(() if note is None else (note,)), *search.refused)
     report = FixReport(
@@ -158,7 +160,8 @@ def fix(
         notes=notes,
         samples=_samples(task, chosen.backend),
     )
-    return FixResult(chosen.backend.model, report, chosen.backend)
+    module = original.model if hasattr(original.model, "forward") else None
+    return FixResult(chosen.backend.model, report, chosen.backend, original=module, example=batches[0])
 
 
 # ---- what is asked ---------------------------------------------------------------------------------------------------
@@ -255,6 +258,16 @@ def _balanced(search: Search, layers: Sequence[str] | None) -> tuple[Tried, Verd
     if not within:
         return _untouched(search), "partly"
     return within[0], _verdict(search.task, within[0])
+
+
+def _balanced_instead(search: Search, layers: Sequence[str] | None) -> Tried | None:
+    """All layers balanced, if that does what solving one could not."""
+    try:
+        tried = search.add(_balance(search, layers, 1.0))
+    except EvenlyError as error:
+        search.refused.append(f"balance all layers: {error}")
+        return None
+    return tried if search.task.reached(tried.found) else None
 
 
 def _balance(search: Search, layers: Sequence[str] | None, strength: float) -> Tried:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from evenly.errors import EvenlyError
 from evenly.fix.backend import Backend
@@ -23,8 +24,12 @@ Loss = Callable[[Backend], float]
 Progress = Callable[[str, float], None]
 """Told what is being done, and the share that is done, 0 to 1."""
 
-GAMMAS = (10.0, 1.0, 0.1)
-"""Weights of the task beside that of the change, the freest first."""
+GAMMAS = (0.1, 1.0, 10.0)
+"""Weights of the task beside that of the change, the least change first."""
+DEEPER = (0.0, 0.8, 1.6, 2.4)
+"""How much lower lines are aimed, one after the other, where they miss the limit on other data, in dB."""
+MISSED = 4.0
+"""By how much they may miss it for that to be tried, in dB."""
 RISES = (2.0, 4.0, 8.0)
 """Where the limit costs too much distortion, how much less is tried, in dB."""
 LOSS_RISE = 1.02
@@ -131,26 +136,39 @@ class Search:
         reached = [t for t in within if self._lines(t, output) <= self.task.within_db]
         if reached:  # only the loss stood against them
             return min(reached, key=lambda t: t.loss or 0.0)
-        return min([base, *within], key=lambda t: self._lines(t, output))
+        harmless = [t for t in within if self._harmless(t)]
+        return min([base, *(harmless or within)], key=lambda t: self._lines(t, output))
 
     def _accepted_of(self, attempt: _Attempt) -> Tried | None:
-        """The least change first: if that is too much, no freedom for the task is left."""
-        least = attempt.tried(0.0, GAMMAS[-1])
-        if not self._affordable(least) or self._lines(least, attempt.output) > self.task.within_db:
-            return None
-        freer = GAMMAS[:-1] if attempt.paired else ()
-        for tried in (*(attempt.tried(0.0, gamma) for gamma in freer), least):
-            if self._accepted(tried, attempt.output):
-                return tried
+        """Step by step deeper, until lines are within the limit on other data too, or that is too much of a change.
+
+        At each depth the least change comes first; if that will do, freedom is spent on the task as far as the lines
+        and the distortion allow.
+        """
+        for deeper in DEEPER:
+            least = attempt.tried(-deeper, GAMMAS[0])
+            missed = self._lines(least, attempt.output) - self.task.within_db
+            if not self._affordable(least) or missed > MISSED:
+                return None
+            if missed > 0:
+                continue
+            freer = GAMMAS[1:] if attempt.paired else ()
+            for tried in chain((attempt.tried(-deeper, gamma) for gamma in freer), (least,)):
+                if self._accepted(tried, attempt.output):
+                    return tried
         return None
 
     def _affordable(self, tried: Tried) -> bool:
         return self.task.psnr(tried.found) >= self.task.max_distortion
 
     def _accepted(self, tried: Tried, output: str) -> bool:
-        if tried.loss is not None and self.before.loss is not None and tried.loss > LOSS_RISE * self.before.loss:
-            return False
-        return self._lines(tried, output) <= self.task.within_db and self._affordable(tried)
+        return self._lines(tried, output) <= self.task.within_db and self._affordable(tried) and self._harmless(tried)
+
+    def _harmless(self, tried: Tried) -> bool:
+        """Whether the task's loss hardly rises, as far as it is known."""
+        if tried.loss is None or self.before.loss is None:
+            return True
+        return tried.loss <= LOSS_RISE * self.before.loss
 
     def _lines(self, tried: Tried, output: str) -> float:
         """The worst line of an output over its reference, in dB."""
@@ -175,6 +193,9 @@ class _Attempt:
         self._solver = LayerSolver(
             search.task, base.backend, self._layer, output, extra=candidate.extra, phases=candidate.phases
         )
+        first = self._solver.solve(search.task.within_db - AIM_DB, GAMMAS[0] if self.paired else 0.0)
+        if any(each.name == self._layer.name for each in first.backend.layers()):  # not with weights by phase
+            self._solver.reweigh(first)
 
     @property
     def paired(self) -> bool:
@@ -182,14 +203,15 @@ class _Attempt:
         return self._solver.paired
 
     def tried(self, rise: float, gamma: float) -> Tried:
-        """Solve with lines so many dB higher than what is asked for, and keep what came out."""
+        """Solve with lines so many dB higher (negative: lower) than what is asked for, and keep what came out."""
         task, layer, candidate = self._search.task, self._layer, self._candidate
         solved = self._solver.solve(task.within_db - AIM_DB + rise, gamma if self.paired else 0.0)
         now = next((each for each in solved.backend.layers() if each.name == layer.name), None)
         after = described(layer if now is None else now)
         if candidate.phases > 1:
             after += f", weights by phase {candidate.phases}"
-        words = f", lines {rise:g} dB higher" if rise else f", task weight {gamma:g}" if self.paired else ""
+        words = f", lines {abs(rise):.1f} dB {'higher' if rise > 0 else 'lower'}" if rise else ""
+        words += f", task weight {gamma:g}" if self.paired else ""
         repair = LayerRepair(layer.name, "solve", described(layer), after, solved.weight_change)
         cost = (self._base.cost or 1.0) * candidate.cost
         return self._search.add(

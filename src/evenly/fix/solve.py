@@ -30,7 +30,7 @@ from evenly.fix.levels import hann, powers
 from evenly.fix.scatter import Scatter
 from evenly.measure.phases import new_lines
 
-__all__ = ["Calibration", "Gathering", "Moments", "Solution", "moments", "solve", "windows_for"]
+__all__ = ["Calibration", "Gathering", "LineGathering", "Moments", "Solution", "moments", "solve", "windows_for"]
 
 Array = NDArray[np.float64]
 
@@ -50,7 +50,8 @@ class Calibration:
 
     Attributes:
         inputs: ``(N, channels, *sizes)``: what the layer reads.
-        outputs: ``(N, C, *sizes)``: what lines are judged in, as it is now; says how much each signal counts.
+        outputs: ``(N, C, *sizes)``: what lines are judged in; says how much each signal counts. As it is now, and for
+            a second solution as the first one left it: a mean of decibels is then approached to first order.
         reference: ``(N, C_out, *sizes)``: what the layer's output should be, or ``None``.
         kept: ``(N, C_out, *sizes)``: what the layer's output was before anything was repaired, where its inputs have
             changed since; ``None`` where they have not.
@@ -100,6 +101,31 @@ def windows_for(size: int) -> tuple[Array, Array]:
     return hann(size)[None], halves
 
 
+class LineGathering:
+    """``Q_p`` over calibration data, batch by batch.
+
+    Args:
+        periods: In output samples.
+    """
+
+    def __init__(self, periods: Sequence[int]) -> None:
+        self._periods = tuple(periods)
+        self._lines: dict[int, Array] = {}
+        self._signals = 0
+
+    def add(self, scatter: Scatter, batch: Calibration) -> None:
+        """Add a batch; all batches have the same taps and channels, sizes may differ."""
+        count = scatter.taps * scatter.channels + 1
+        self._signals += len(batch.inputs)
+        for period in self._periods:
+            total = self._lines.setdefault(period, np.zeros((count, count)))
+            total[:-1, :-1] += _line_moments(scatter, batch, period) / (1 + 2 ** len(scatter.axes))
+
+    def lines(self) -> dict[int, Array]:
+        """What has been gathered, by period."""
+        return {period: total / max(self._signals, 1) for period, total in self._lines.items()}
+
+
 class Gathering:
     """Second moments over calibration data, batch by batch: memory does not grow with their number.
 
@@ -108,19 +134,15 @@ class Gathering:
     """
 
     def __init__(self, periods: Sequence[int]) -> None:
-        self._periods = tuple(periods)
+        self._lines = LineGathering(periods)
         self._gram: Array | None = None
-        self._lines: dict[int, Array] = {}
         self._cross: dict[str, Array] = {}
-        self._signals = 0
 
     def add(self, scatter: Scatter, batch: Calibration) -> None:
         """Add a batch; all batches have the same taps and channels, sizes may differ."""
         count = scatter.taps * scatter.channels + 1
         if self._gram is None:
             self._gram = np.zeros((count, count))
-            self._lines = {p: np.zeros((count, count)) for p in self._periods}
-        self._signals += len(batch.inputs)
         aims = {name: aim for name, aim in (("kept", batch.kept), ("cross", batch.reference)) if aim is not None}
         for phase in scatter.phases():
             place = scatter.places(phase)
@@ -133,18 +155,15 @@ class Gathering:
                     total = self._cross.setdefault(name, np.zeros((count, aim.shape[1])))
                     total[place] += features.T @ scatter.outputs_of(aim[signals], phase, rows)
             self._gram[np.ix_(place, place)] += square
-        for period in self._periods:
-            self._lines[period][:-1, :-1] += _line_moments(scatter, batch, period) / (1 + 2 ** len(scatter.axes))
+        self._lines.add(scatter, batch)
 
     def moments(self) -> Moments:
         """What has been gathered."""
         if self._gram is None:
             raise ParameterError("no calibration data were gathered; add at least one batch")
         positions = self._gram[-1, -1] or 1.0
-        lines = {period: total / max(self._signals, 1) for period, total in self._lines.items()}
-        return Moments(
-            self._gram / positions, lines, **{name: total / positions for name, total in self._cross.items()}
-        )
+        cross = {name: total / positions for name, total in self._cross.items()}
+        return Moments(self._gram / positions, self._lines.lines(), **cross)
 
 
 def _blocks(scatter: Scatter, inputs: NDArray[np.floating], phase: Sequence[int]) -> Iterator[tuple[slice, slice]]:

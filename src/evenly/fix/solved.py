@@ -8,8 +8,8 @@ lines missed theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from evenly.errors import UsageError
 from evenly.fix.backend import Backend, Floats, Layer
 from evenly.fix.geometry import Rows, padded
-from evenly.fix.solve import Calibration, Gathering, Moments, solve
+from evenly.fix.scatter import Scatter
+from evenly.fix.solve import Calibration, Gathering, LineGathering, Moments, solve
 from evenly.fix.task import Judgement, Task
 
 __all__ = ["AIM_DB", "LayerSolver", "Solved"]
@@ -69,7 +70,7 @@ class LayerSolver:
         self._task, self._current, self._output = task, current, output
         self._rows = Rows.of(layer, extra, phases)
         self._start = self._rows.weights()
-        self._known = self._gathered(layer.name)
+        self._known = self._gathered()
         self._multipliers: list[Mapping[int, float]] = [{} for _ in self._known]
         self._before = task.fit.judge(current, {output: task.periods[output]})[output]
 
@@ -121,10 +122,36 @@ class LayerSolver:
         excess = {p: v - within_db for p, v in self._before.over(self._task.wanted[self._output]).items()}
         return {p: known.power(p, start) * 10 ** (-v / 10) for p, v in excess.items() if v > 0}
 
-    def _gathered(self, name: str) -> list[Moments]:
+    def reweigh(self, solved: Solved) -> None:
+        """Let every signal count by its lines as a first solution left them, not as they were.
+
+        A level is a mean of decibels, the constraint one of powers over weights: with these weights the two have the
+        same slope where the solution is, and less of the output has to change for the same level.
+        """
+        gatherings = [LineGathering(self._task.periods[self._output]) for _ in self._known]
+        for parts in self._signals(solved.backend):
+            for gathering, (scatter, part) in zip(gatherings, parts, strict=True):
+                gathering.add(scatter, part)
+        self._known = [
+            replace(known, lines=gathering.lines()) for known, gathering in zip(self._known, gatherings, strict=True)
+        ]
+        self._multipliers = [{} for _ in self._known]
+
+    def _gathered(self) -> list[Moments]:
         """Moments group by group."""
-        task, rows, groups = self._task, self._rows, self._rows.layer.groups
-        found = [Gathering(task.periods[self._output]) for _ in range(groups)]
+        gatherings = [Gathering(self._task.periods[self._output]) for _ in range(self._rows.layer.groups)]
+        for parts in self._signals(None):
+            for gathering, (scatter, part) in zip(gatherings, parts, strict=True):
+                gathering.add(scatter, part)
+        return [gathering.moments() for gathering in gatherings]
+
+    def _signals(self, weigh: Backend | None) -> Iterator[list[tuple[Scatter, Calibration]]]:
+        """The layer's signals batch by batch, group by group.
+
+        Args:
+            weigh: The model whose lines say how much each signal counts; by default the current one.
+        """
+        task, rows, groups, name = self._task, self._rows, self._rows.layer.groups, self._rows.layer.name
         for number, batch in enumerate(task.fit.batches):
             run = self._current.run(batch, [name])
             inputs, result = padded(rows, run.inputs[name]), run.results[name]
@@ -132,22 +159,15 @@ class LayerSolver:
             aim = task.fit.reference(self._output, number)
             if aim is not None and not _same(result, run.outputs[self._output]):
                 aim = None  # something stands between the layer and the output
+            judged = result if weigh is None else weigh.run(batch, [name]).results[name]
             scatter = rows.scatter(inputs.shape[2:], result.shape[2:])
-            for group, gathering in enumerate(found):
-
-                def part(signal: Floats | None, group: int = group) -> Floats | None:
-                    return None if signal is None else np.split(signal, groups, axis=1)[group]
-
-                gathering.add(
-                    scatter,
-                    Calibration(
-                        np.split(inputs, groups, axis=1)[group],
-                        np.split(result, groups, axis=1)[group],
-                        part(aim),
-                        part(kept),
-                    ),
+            split = [None if signal is None else np.split(signal, groups, axis=1) for signal in (aim, kept)]
+            yield [
+                (scatter, Calibration(x, y, *(None if s is None else s[group] for s in split)))
+                for group, (x, y) in enumerate(
+                    zip(np.split(inputs, groups, axis=1), np.split(judged, groups, axis=1), strict=True)
                 )
-        return [gathering.moments() for gathering in found]
+            ]
 
 
 def _same(result: Floats, output: Floats) -> bool:
