@@ -177,7 +177,7 @@ def test_gradients_reach_weight_and_input():
 
 
 def test_refusals():
-    with pytest.raises(ParameterError, match=r"groups \(=2\) must be a divisor of in_channels \(=2\) and out_channels \(=3\)"):
+    with pytest.raises(ParameterError, match=r"groups \(=2\) must be a divisor of .* out_channels \(=3\)"):
         PhaseConv1d(2, 3, 3, groups=2)
     layer = PhaseConv1d(1, 1, 3, 2, bias=False)
     with pytest.raises(ParameterError, match=r"weight has the shape \(3,\); expected \(2, 1, 1, 3\)"):
