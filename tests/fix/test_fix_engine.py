@@ -69,7 +69,7 @@ def test_lines_fall_on_data_that_it_never_saw(axes, sizes, end, groups):
     with torch.no_grad():
         old, new = net(other).numpy(), found.model(other).numpy()
     levels = [line_levels(signal, [2])[2].over() for signal in (old, new)]
-    assert levels[1] < min(4, levels[0] - 4)
+    assert levels[1] < min(5, levels[0] - 4)
     change = 10 * math.log10(output.peak**2 / float(np.mean((new - old) ** 2)))
     assert change == pytest.approx(output.psnr_db, abs=3)  # other data, the same distribution
     assert [repair.name for repair in found.report.layers] == ["2"]

@@ -134,3 +134,13 @@ def test_what_the_output_was_takes_the_place_of_the_old_weights():
     same = Moments(known.gram, known.lines, None, known.gram @ before)
     targets = {2: 0.1 * known.power(2, before)}
     np.testing.assert_allclose(solve(same, before, targets).weights, solve(known, before, targets).weights, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_no_weights_can_reach_is_approached_and_no_digit_is_lost():
+    rng = np.random.default_rng(5)
+    known, before = _random_moments(rng), rng.standard_normal((6, 2))
+    full = Moments(known.gram, {2: known.gram}, known.cross)  # nothing can be quiet but nothing
+    found = solve(full, before, {2: 1e-300})
+    assert np.isfinite(found.weights).all()
+    assert found.powers[2] < 1e-10 * full.power(2, before)

@@ -36,6 +36,8 @@ Array = NDArray[np.float64]
 
 _FIRST = 1e-2
 """First multiplier where one is needed, relative to where lines weigh as much as all features."""
+_MOST = 1e9
+"""Largest multiplier, over the first one: beyond it digits are lost and lines hardly fall."""
 _STEP = 20.0
 """A multiplier is changed by this factor at most in one round."""
 _ROUNDS = 60
@@ -256,12 +258,12 @@ def solve(
     for _ in range(_ROUNDS):
         weights = linalg.solve(gram + sum(m * known.lines[p] for p, m in multipliers.items()), right, assume_a="pos")
         ratios = {p: known.power(p, weights) / max(target, _TINY) for p, target in targets.items()}
-        if all(_settled(ratio, multipliers[p]) for p, ratio in ratios.items()):
+        if all(_settled(ratio, multipliers[p]) or multipliers[p] >= _MOST * first[p] for p, ratio in ratios.items()):
             break
         for p, ratio in ratios.items():
             if multipliers[p] == 0 and ratio > 1:
                 multipliers[p] = first[p]
-            multipliers[p] *= float(np.clip(ratio, 1 / _STEP, _STEP))
+            multipliers[p] = min(multipliers[p] * float(np.clip(ratio, 1 / _STEP, _STEP)), _MOST * first[p])
     powers = {p: known.power(p, weights) for p in targets}
     return Solution(weights, known.change(weights, before), powers, multipliers)
 
