@@ -87,7 +87,8 @@ def finetuned(
         batches: As the module takes them; each is one step's, in an order drawn anew for every round.
         steps: How many to take.
         targets: What the module should give for each batch, where that is known: an array, or arrays by the names of
-            outputs.
+            outputs. They are met in the mean square; a network that was trained for another loss (sounds for their
+            spectra) is better taught by its original.
         seed: Of the order.
         device: Where to compute; by default where the module is.
         checkpoint: File to keep what a killed run needs to go on; it is read if it is there.
