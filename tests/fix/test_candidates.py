@@ -107,6 +107,7 @@ def test_monotone():
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
     assert monotone(x, np.tanh(x))
     assert monotone(x, np.clip(x, 0, 1))
+    assert monotone(x, np.arange(1, 4)[:, None, None] * x - np.arange(3)[:, None, None])
     assert not monotone(x, -x)
     assert not monotone(x, x[:, :, ::-1])
     assert not monotone(x, x[:, :2])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from torch import nn
 from evenly.fix.backend import Backend
 from evenly.fix.certified import balance_layers
 from evenly.fix.engine import fix
-from evenly.fix.last import Repaired, last_layers, repair_last
-from evenly.fix.levels import line_levels
+from evenly.fix.levels import Level, line_levels
 from evenly.fix.onnx_backend import OnnxBackend
+from evenly.fix.solved import LayerSolver
+from evenly.fix.task import Task
 from evenly.fix.torch_backend import TorchBackend
 from fix.test_onnx_backend import export, tensors
 from graph import onnx_cases as cases
@@ -90,11 +93,24 @@ def exported(kind: str, dynamo: bool, folder: Path) -> tuple[nn.Module, np.ndarr
     return net, x, export(net, (2, *x.shape[1:]), folder / f"{kind}{dynamo}.onnx", **options)
 
 
+@dataclass(frozen=True)
+class Repaired:
+    """The last layer of a model solved, and its lines on the data that it was solved with."""
+
+    backend: Any
+    layer: str
+    before: Mapping[int, Level]
+    after: Mapping[int, Level]
+    psnr: float
+
+
 def repaired(backend: Backend, x: np.ndarray, phases: int = 1) -> Repaired:
     (output,) = backend.run(x[:2]).outputs
-    layer = last_layers(backend, x[:4])[output][-1]
-    half = len(x) // 2
-    return repair_last(backend, layer, [x[:half], x[half:]], (2, 4), output=output, phases=phases)
+    task = Task.of(backend, [x], "smooth", periods=(2, 4), within_db=3.0, max_distortion=0.0)
+    layer = backend.layers()[-1]
+    done = LayerSolver(task, backend, layer, output, extra=1, phases=phases).solve(2.0)
+    before = task.fit.judge(backend, task.periods)[output]
+    return Repaired(done.backend, layer.name, before.levels, done.fit[output].levels, task.psnr(done.fit))
 
 
 def assert_saved(backend: OnnxBackend, path: Path, x: np.ndarray) -> ModelProto:

@@ -14,7 +14,8 @@ The package, and the function that repairs (see :mod:`evenly.callable`)::
 :mod:`~evenly.fix.onnx_backend`); :mod:`~evenly.fix.levels` is what a repair is judged by;
 :mod:`~evenly.fix.attribution` says which layer makes a line. :mod:`~evenly.fix.scatter`, :mod:`~evenly.fix.geometry`
 and :mod:`~evenly.fix.solve` are the closed form, :mod:`~evenly.fix.balance` the certificate's projection,
-:mod:`~evenly.fix.last` repairs the layer that makes the output. :mod:`~evenly.fix.structure` replaces layers, for
+:mod:`~evenly.fix.solved` solves a layer of a model, :mod:`~evenly.fix.search` finds which: the cheapest of
+:mod:`~evenly.fix.candidates` that does. :mod:`~evenly.fix.structure` replaces layers, for
 people who go on training, :mod:`~evenly.fix.onnx_structure` does so in files, and :mod:`~evenly.fix.planning` plans it.
 :mod:`~evenly.fix.saving` and :mod:`~evenly.fix.restoring` are the way to files and back.
 """

@@ -156,9 +156,13 @@ def _unknowns(layer: Layer, extra: int, phases: int) -> int:
 
 
 def monotone(result: Floats, output: Floats) -> bool:
-    """Whether values of the output rise with those of the result, place by place, as behind a tanh."""
-    if result.shape != output.shape:
+    """Whether values of the output rise with those of the result, place by place, as behind a tanh.
+
+    Every channel by itself: they may have biases and factors of their own behind the layer.
+    """
+    if result.shape != output.shape or result.ndim < 2:
         return False
-    order = np.argsort(result, axis=None, kind="stable")
-    steps = np.diff(output.ravel()[order].astype(np.float64))
+    first, second = (np.moveaxis(values, 1, 0).reshape(values.shape[1], -1) for values in (result, output))
+    order = np.argsort(first, axis=1, kind="stable")
+    steps = np.diff(np.take_along_axis(second, order, axis=1).astype(np.float64), axis=1)
     return bool((steps >= -_ALIKE * max(float(np.ptp(output)), 1e-30)).all())
