@@ -19,7 +19,9 @@ _BETA = 0.95
 _EVERY = 10
 """Steps between two turns of the basis; the first ones turn it each."""
 _EARLY = 4
-_TINY = 1e-12
+_FLOOR = 1e-6
+"""Entries this small beside the largest are rounding of the rotation, which Adam must not scale up (ratio)."""
+_TINY = 1e-30
 
 
 def begun(parameter: Tensor) -> dict[str, Tensor]:
@@ -55,8 +57,9 @@ def stepped(own: dict[str, Tensor], gradient: Tensor, count: int) -> Tensor:
     turned, mean = (_rotated(own, matrix) for matrix in (g, own["mean"]))
     own["square"].mul_(_BETA).addcmul_(turned, turned, value=1 - _BETA)
     correction = 1 - _BETA ** (count - based)
+    size = (own["square"] / correction).sqrt_()
     # with one beta for both means no entry exceeds 1 (Cauchy and Schwarz), but where the basis has turned meanwhile
-    step = ((mean / correction) / ((own["square"] / correction).sqrt_() + _TINY)).clamp_(-1, 1)
+    step = ((mean / correction) / (size + _FLOOR * size.max() + _TINY)).clamp_(-1, 1)
     return _rotated(own, step, back=True).reshape(gradient.shape)
 
 
@@ -81,9 +84,21 @@ def _turn(own: dict[str, Tensor], first: bool) -> None:
         if side not in own:
             continue
         if first:
-            own[f"{side}_basis"] = torch.linalg.eigh(own[side])[1].contiguous()
+            own[f"{side}_basis"] = _eigenbasis(own[side])
             continue
         moment, basis = own[side], own[f"{side}_basis"]
         order = torch.argsort((basis * (moment @ basis)).sum(0), descending=True, stable=True)
         own["square"] = own["square"].index_select(axis, order)
         own[f"{side}_basis"] = torch.linalg.qr(moment @ basis.index_select(1, order))[0].contiguous()
+
+
+def _eigenbasis(moment: Tensor) -> Tensor:
+    """In double precision and at unit size: moments of one gradient have few ranks, and may be tiny."""
+    size = moment.diagonal().sum()
+    if not size > 0:
+        return torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
+    try:
+        basis: Tensor = torch.linalg.eigh(moment.double() / size.double())[1]
+    except RuntimeError:  # it does not converge: one step of the power iteration from the own basis
+        basis = torch.linalg.qr(moment.double() / size.double())[0]
+    return basis.to(moment.dtype).contiguous()
