@@ -2,7 +2,7 @@
 
 What is tried is solved on one part of the calibration data and judged on the other. A repair is accepted if all lines
 of its output are within the limit at no more distortion than allowed and, where the task's loss is known, at no more
-than 2 % more of it. Everything that was tried is kept: it is the frontier of artifact against distortion.
+of it. Everything that was tried is kept: it is the frontier of artifact against distortion.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MISSED = 4.0
 """By how much they may miss it for that to be tried, in dB."""
 RISES = (2.0, 4.0, 8.0)
 """Where the limit costs too much distortion, how much less is tried, in dB."""
-LOSS_RISE = 1.02
-"""How much more of the task's loss is accepted (ratio)."""
+HOPELESS = 6.0
+"""By how much a first solution may miss the distortion for a second one with other weights to be tried, in dB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +134,9 @@ class Search:
                 break
         within = [t for t in self.tried[begun:] if self._affordable(t)]
         reached = [t for t in within if self._lines(t, output) <= self.task.within_db]
-        if reached:  # only the loss stood against them
+        harmless = [t for t in reached or within if self._harmless(t)]
+        if reached and not harmless:
             return min(reached, key=lambda t: t.loss or 0.0)
-        harmless = [t for t in within if self._harmless(t)]
         return min([base, *(harmless or within)], key=lambda t: self._lines(t, output))
 
     def _accepted_of(self, attempt: _Attempt) -> Tried | None:
@@ -147,7 +147,7 @@ class Search:
         """
         for deeper in DEEPER:
             least = attempt.tried(-deeper, GAMMAS[0])
-            missed = self._lines(least, attempt.output) - self.task.within_db
+            missed = self._lines(least, attempt.output) - (self.task.within_db - AIM_DB)
             if not self._affordable(least) or missed > MISSED:
                 return None
             if missed > 0:
@@ -165,10 +165,10 @@ class Search:
         return self._lines(tried, output) <= self.task.within_db and self._affordable(tried) and self._harmless(tried)
 
     def _harmless(self, tried: Tried) -> bool:
-        """Whether the task's loss hardly rises, as far as it is known."""
+        """Whether the task's loss does not rise, as far as it is known."""
         if tried.loss is None or self.before.loss is None:
             return True
-        return tried.loss <= LOSS_RISE * self.before.loss
+        return tried.loss <= self.before.loss
 
     def _lines(self, tried: Tried, output: str) -> float:
         """The worst line of an output over its reference, in dB."""
@@ -194,7 +194,8 @@ class _Attempt:
             search.task, base.backend, self._layer, output, extra=candidate.extra, phases=candidate.phases
         )
         first = self._solver.solve(search.task.within_db - AIM_DB, GAMMAS[0] if self.paired else 0.0)
-        if any(each.name == self._layer.name for each in first.backend.layers()):  # not with weights by phase
+        near = search.task.psnr(first.fit) > search.task.max_distortion - HOPELESS
+        if near and any(each.name == self._layer.name for each in first.backend.layers()):  # not with weights by phase
             self._solver.reweigh(first)
 
     @property

@@ -72,6 +72,7 @@ class LayerSolver:
         self._start = self._rows.weights()
         self._known = self._gathered()
         self._multipliers: list[Mapping[int, float]] = [{} for _ in self._known]
+        self._last: tuple[float, list[dict[int, float]]] | None = None
         self._before = task.fit.judge(current, {output: task.periods[output]})[output]
 
     @property
@@ -102,7 +103,15 @@ class LayerSolver:
                 for period, miss in missed.items():
                     if period in each or miss > 0:
                         each[period] = each.get(period, known.power(period, start)) * 10 ** (-miss / 10)
+        self._last = within_db, targets
         return Solved(edited, found, self._change(weights))
+
+    def _first_targets(self, within_db: float) -> list[dict[int, float]]:
+        """Those of the last solution, moved by the difference: they know what the layer's lines do to the output."""
+        if self._last is not None:
+            moved = 10 ** ((within_db - self._last[0]) / 10)
+            return [{period: power * moved for period, power in each.items()} for each in self._last[1]]
+        return [self._targets(known, start, within_db) for known, start in zip(self._known, self._start, strict=True)]
 
     def _change(self, weights: list[Array]) -> float:
         """Without biases."""
@@ -135,7 +144,7 @@ class LayerSolver:
         self._known = [
             replace(known, lines=gathering.lines()) for known, gathering in zip(self._known, gatherings, strict=True)
         ]
-        self._multipliers = [{} for _ in self._known]
+        self._multipliers, self._last = [{} for _ in self._known], None
 
     def _gathered(self) -> list[Moments]:
         """Moments group by group."""
