@@ -78,7 +78,8 @@ def fix(
         max_distortion: Least PSNR to the original output, in dB.
         finetune: Steps of training inside the constraint that all phases have equal gains, after balancing; torch only.
         loss: The task's loss of a model, called with the module; of ONNX models with a function from a batch to the
-            outputs by name. It is told in the report, and a repair that raises it is taken only if there is no other.
+            outputs by name. It is told in the report, and a repair that raises it by more than 2 % is taken only if
+            there is no other.
         seed: Of random inputs and of fine-tuning.
         periods: Of the lines, in samples of the output; by default those that the model's up-sampling can make.
         within_db: How far lines may stand over the reference, in dB.

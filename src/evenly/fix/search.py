@@ -2,7 +2,7 @@
 
 What is tried is solved on one part of the calibration data and judged on the other. A repair is accepted if all lines
 of its output are within the limit at no more distortion than allowed and, where the task's loss is known, at no more
-of it. Everything that was tried is kept: it is the frontier of artifact against distortion.
+than 2 % more of it. Everything that was tried is kept: it is the frontier of artifact against distortion.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ MISSED = 4.0
 """By how much they may miss it for that to be tried, in dB."""
 RISES = (2.0, 4.0, 8.0)
 """Where the limit costs too much distortion, how much less is tried, in dB."""
+LOSS_RISE = 1.02
+"""How much more of the task's loss is accepted (ratio)."""
 HOPELESS = 6.0
 """By how much a first solution may miss the distortion for a second one with other weights to be tried, in dB."""
 
@@ -165,10 +167,10 @@ class Search:
         return self._lines(tried, output) <= self.task.within_db and self._affordable(tried) and self._harmless(tried)
 
     def _harmless(self, tried: Tried) -> bool:
-        """Whether the task's loss does not rise, as far as it is known."""
+        """Whether the task's loss hardly rises, as far as it is known."""
         if tried.loss is None or self.before.loss is None:
             return True
-        return tried.loss <= self.before.loss
+        return tried.loss <= LOSS_RISE * self.before.loss
 
     def _lines(self, tried: Tried, output: str) -> float:
         """The worst line of an output over its reference, in dB."""

@@ -89,9 +89,7 @@ class LayerSolver:
         """
         task, periods = self._task, self._task.periods[self._output]
         wanted = task.wanted[self._output]
-        targets = [
-            self._targets(known, start, within_db) for known, start in zip(self._known, self._start, strict=True)
-        ]
+        targets = self._first_targets(within_db)
         for _ in range(_ROUNDS):
             weights = self._weights(targets, gamma)
             edited = self._current.edited([self._rows.edit(weights)])
