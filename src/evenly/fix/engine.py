@@ -280,6 +280,7 @@ def _balance(search: Search, layers: Sequence[str] | None, strength: float, extr
         raise UsageError(f"nothing can be balanced in this model: {reasons}")
     search.refused += [why for why in done.why_not if why not in search.refused]
     words = f"balance, strength {strength:g}" if strength < 1 else "balance all layers" if layers is None else "balance"
+    words += f", {extra} more tap per side" if extra else ""
     return search.judged(words, done.backend, done.repairs, strength=strength)
 
 
@@ -293,20 +294,22 @@ def _finetuned(
 ) -> tuple[Tried, Verdict]:
     """Balance, then train inside the constraint.
 
-    The teacher is the original network. Where it is known what the model should give, that is the teacher first; its
-    mean squared error is not every task's, so the original takes over if the task's loss is known and has risen.
+    Where it is known what the model should give, that is the teacher, else the original network. If the task's loss is
+    known and has risen, balanced layers get a tap more per side; and the original takes over as the teacher, since a
+    mean squared error is not every task's.
     """
     if method not in ("auto", "balance"):
         raise UsageError(f"finetune (={steps}) goes with method auto or balance, not {method!r}")
     task = search.task
     if not hasattr(task.original.model, "forward"):
         raise UsageError("fine-tuning needs a torch module; repair the checkpoint and export it again")
-    paired = bool(task.fit.references)
-    base = search.add(_balance(search, layers, 1.0, extra=0 if paired else 1))
-    found = [_tuned(search, base, steps, seed, checkpoint, paired)]
-    if paired and found[0].loss is not None and search.before.loss is not None and found[0].loss > search.before.loss:
-        other = None if checkpoint is None else f"{checkpoint}.original"
-        found.append(_tuned(search, base, steps, seed, other, paired=False))
+    found: list[Tried] = []
+    for extra, paired in ((0, True), (1, True), (1, False)) if task.fit.references else ((1, False),):
+        base = search.add(_balance(search, layers, 1.0, extra))
+        place = None if checkpoint is None else f"{checkpoint}{f'.{len(found)}' if found else ''}"
+        found.append(_tuned(search, base, steps, seed, place, paired))
+        if found[-1].loss is None or search.before.loss is None or found[-1].loss <= search.before.loss:
+            break
     done = min(found, key=lambda tried: tried.loss or 0.0)
     return done, _verdict(task, done)
 
