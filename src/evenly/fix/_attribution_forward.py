@@ -80,7 +80,7 @@ class Forward:
         for name, layer in self._layers.items():
             if layer.fixed:
                 found[name] = layer.fixed
-            elif _factor(layer) != (1,) * len(layer.kernel):
+            elif layer.upsampling != (1,) * len(layer.kernel):
                 why = self._unrecorded.get(name) or _unbalanceable(layer)
                 if why:
                     found[name] = why
@@ -104,7 +104,7 @@ class Forward:
         candidates = [
             layer
             for name, layer in self._layers.items()
-            if _factor(layer) != (1,) * len(layer.kernel) and name not in self._obstacles
+            if layer.upsampling != (1,) * len(layer.kernel) and name not in self._obstacles
         ]
         known = self._moments([layer for layer in candidates if _few(layer)])
         return {layer.name: _evened(layer, known.get(layer.name)) for layer in candidates}
@@ -149,11 +149,6 @@ def _chosen(outputs: Mapping[str, Floats], wanted: str | None) -> str:
     if len(able) > 1:
         raise UsageError(f"the model has several outputs, {listed}; say with output=... which one is to be explained")
     return able[0]
-
-
-def _factor(layer: Layer) -> tuple[int, ...]:
-    """By how much a layer up-samples, per axis."""
-    return {"transposed": layer.stride, "subpixel": layer.factor}.get(layer.kind, (1,) * len(layer.kernel))
 
 
 def _rows(layer: Layer) -> Rows:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from evenly.errors import ParameterError
-from evenly.fix.certified import upsampling
 from evenly.fix.torch_backend import TorchBackend
 from evenly.nn.balanced import (
     PhaseMean,
@@ -42,7 +41,7 @@ class Constraint:
         names = {id(p): name for name, p in module.named_parameters()}
         self._projections: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
         for layer in backend.layers():
-            factor = upsampling(layer)
+            factor = layer.upsampling
             if prod(factor) == 1:
                 continue
             part: Any = backend._convolutions[layer.name]

@@ -57,6 +57,11 @@ class Layer:
     fixed: str | None = None
     note: str | None = None
 
+    @property
+    def upsampling(self) -> tuple[int, ...]:
+        """By how much it up-samples, per axis; ones if it does not."""
+        return {"transposed": self.stride, "subpixel": self.factor}.get(self.kind, (1,) * len(self.kernel))
+
 
 @dataclass(frozen=True, eq=False)
 class Edit:

@@ -13,7 +13,7 @@ from evenly.errors import UsageError
 from evenly.fix.backend import Backend, Floats, Layer, Run
 from evenly.fix.geometry import Rows
 
-__all__ = ["Candidate", "candidates", "described", "multiply_adds", "recorded", "upsampling"]
+__all__ = ["Candidate", "candidates", "described", "multiply_adds", "recorded"]
 
 EXTRA = (0, 1, 2, 3, 4)
 """Taps that are added on both sides of every axis."""
@@ -43,11 +43,6 @@ class Candidate:
         return f"solve {self.layer}, {taps}" + (f", weights by phase ({self.phases})" if self.phases > 1 else "")
 
 
-def upsampling(layer: Layer) -> tuple[int, ...]:
-    """Factor per axis by which a layer up-samples; ones if it does not."""
-    return {"transposed": layer.stride, "subpixel": layer.factor}.get(layer.kind, (1,) * len(layer.kernel))
-
-
 def described(layer: Layer) -> str:
     """A layer in one line."""
     kind = {
@@ -55,7 +50,7 @@ def described(layer: Layer) -> str:
         "subpixel": "sub-pixel convolution",
         "convolution": "convolution",
     }[layer.kind]
-    over = "x".join(map(str, upsampling(layer) if layer.kind != "convolution" else layer.stride))
+    over = "x".join(map(str, layer.upsampling if layer.kind != "convolution" else layer.stride))
     dilated = "" if set(layer.dilation) == {1} else f", dilation {'x'.join(map(str, layer.dilation))}"
     groups = "" if layer.groups == 1 else f", {layer.groups} groups"
     return f"{kind}, kernel {'x'.join(map(str, layer.kernel))}, stride {over}{dilated}{groups}"
@@ -82,8 +77,8 @@ def multiply_adds(layer: Layer, inputs: Sequence[int], results: Sequence[int]) -
     taps = prod(layer.kernel)
     if layer.kind == "transposed":
         return prod(inputs) * results[1] // layer.groups * taps
-    channels = results[1] * prod(upsampling(layer))
-    positions = prod(results[2:]) // prod(upsampling(layer))
+    channels = results[1] * prod(layer.upsampling)
+    positions = prod(results[2:]) // prod(layer.upsampling)
     return results[0] * positions * channels * inputs[1] // layer.groups * taps
 
 
@@ -115,7 +110,7 @@ def candidates(
         if layers is not None and name not in layers:
             continue
         if name not in shapes:
-            if set(upsampling(layer)) != {1}:
+            if set(layer.upsampling) != {1}:
                 refused.append(f"{name}: it does not run, or runs more than once")
             continue
         for extra, phases in _ways(layer, run.results[name], target, periods):
@@ -141,7 +136,7 @@ def _ways(layer: Layer, result: Floats, output: Floats, periods: Sequence[int]) 
     """Added taps and phases with which a layer could be solved for an output."""
     if result.shape[2:] != output.shape[2:]:
         return []
-    if set(upsampling(layer)) != {1}:
+    if set(layer.upsampling) != {1}:
         return [(extra, 1) for extra in EXTRA]
     if layer.kind == "convolution" and set(layer.stride) == {1} and monotone(result, output):
         return [(extra, phases) for phases in sorted({min(periods), max(periods)}) for extra in EXTRA[:2]]

@@ -10,7 +10,7 @@ same way. All is linear least squares on calibration data, no training; :mod:`ev
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from evenly.errors import ParameterError, UsageError
 from evenly.fix._fitting import MOST_FEATURES, Fit, features_of, nearest
-from evenly.fix.backend import Backend, Edit, Layer
+from evenly.fix.backend import Backend, Layer
+from evenly.fix.candidates import described
 from evenly.fix.geometry import Rows
 from evenly.fix.result import LayerRepair
 from evenly.theory.balance import excluded_directions
 
-__all__ = ["EQUAL", "Balanced", "balance_layers", "certificate", "frontier", "upsampling"]
+__all__ = ["EQUAL", "Balanced", "balance_layers", "certificate", "frontier"]
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
@@ -49,11 +50,6 @@ class Balanced:
     repairs: tuple[LayerRepair, ...]
     certificate: bool
     why_not: tuple[str, ...]
-
-
-def upsampling(layer: Layer) -> tuple[int, ...]:
-    """By how much a layer up-samples, per axis."""
-    return {"transposed": layer.stride, "subpixel": layer.factor}.get(layer.kind, (1,) * len(layer.kernel))
 
 
 def balance_layers(
@@ -152,7 +148,7 @@ def _plan(found: Sequence[Layer], names: Sequence[str] | None, refit: bool) -> l
 
     A sub-pixel convolution that is not to be balanced stays as it is: fitted anew it would lose its biases by phase.
     """
-    able = [layer.name for layer in found if prod(upsampling(layer)) > 1]
+    able = [layer.name for layer in found if prod(layer.upsampling) > 1]
     unknown = sorted(set(names or ()) - set(able))
     if unknown:
         raise UsageError(
@@ -203,7 +199,7 @@ class _Work:
                 layer.name,
                 method,
                 described(layer),
-                described(layer, edit),
+                described(replace(layer, kernel=edit.kernel)),
                 _weight_change(rows, solved),
                 "; ".join([*notes, *([layer.note] if layer.note else [])]) or None,
             )
@@ -269,15 +265,6 @@ def _weight_change(rows: Rows, solved: Sequence[Array]) -> float:
     return float(np.linalg.norm(change) / max(float(np.linalg.norm(before)), 1e-30))
 
 
-def described(layer: Layer, edit: Edit | None = None) -> str:
-    """A layer in one line: kind, kernel, stride or factor."""
-    kernel = "x".join(map(str, layer.kernel if edit is None else edit.kernel))
-    words = {"transposed": "transposed convolution", "subpixel": "sub-pixel convolution"}.get(layer.kind, "convolution")
-    factor = layer.factor if layer.kind == "subpixel" else layer.stride
-    steps = "x".join(map(str, factor))
-    return f"{words} {kernel}, {'factor' if layer.kind == 'subpixel' else 'stride'} {steps}"
-
-
 # ---- the certificate -------------------------------------------------------------------------------------------------
 
 
@@ -292,7 +279,7 @@ def certificate(backend: Backend, order: int = 1) -> tuple[str, ...]:
 
 
 def _unequal(layer: Layer, order: int) -> str | None:
-    if prod(upsampling(layer)) == 1:
+    if prod(layer.upsampling) == 1:
         return None
     rows = Rows.of(layer)
     reason = f" ({layer.fixed})" if layer.fixed else ""

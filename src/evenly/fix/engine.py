@@ -18,7 +18,6 @@ from evenly.fix._attribution_inputs import random_inputs
 from evenly.fix.attributed import Attribution
 from evenly.fix.attribution import attribute, name_of, opened
 from evenly.fix.backend import Backend
-from evenly.fix.candidates import upsampling
 from evenly.fix.changes import Method as Structural
 from evenly.fix.checked import checked, shapes
 from evenly.fix.costs import cost
@@ -422,7 +421,7 @@ def _proposal(search: Search, chosen: Tried, verdict: str, original: Backend) ->
         ways.append(
             f"allow {task.psnr(best.found):.1f} dB PSNR (max_distortion), with which '{best.method}' reaches all"
         )
-    if any(set(upsampling(layer)) != {1} for layer in original.layers()):
+    if any(set(layer.upsampling) != {1} for layer in original.layers()):
         torch = hasattr(original.model, "forward")
         ways.append(
             "fine-tune inside the constraint (finetune=300)"
