@@ -61,6 +61,7 @@ bench: $(STAMP)
 	$(BIN)/python bench/measure.py
 	$(BIN)/python bench/audio.py
 	$(BIN)/python bench/explore.py
+	$(BIN)/python bench/fix.py
 
 reproduce: $(STAMP)
 	$(BIN)/evenly reproduce all --scale small --resume --markdown docs/reproduction.md
