@@ -78,7 +78,7 @@ def test_the_cheapest_comes_first_and_plain_weights_before_others():
     backend = TorchBackend(net, x)
     found, refused = candidates(backend, x, "output", (2,))
     assert [(c.layer, c.extra, c.phases) for c in found] == [
-        ("wide", 0, 1), ("wide", 1, 1), ("wide", 2, 1), ("wide", 3, 1), ("wide", 4, 1), ("last", 0, 2), ("last", 1, 2),
+        ("wide", 0, 1), ("wide", 1, 1), ("wide", 2, 1), ("wide", 3, 1), ("last", 0, 2), ("last", 1, 2),
     ]  # fmt: skip
     assert not refused
     assert found[0].cost == 1.0

@@ -38,6 +38,8 @@ _FIRST = 1e-2
 """First multiplier where one is needed, relative to where lines weigh as much as all features."""
 _MOST = 1e9
 """Largest multiplier, over the first one: beyond it digits are lost and lines hardly fall."""
+_IDLE = -0.05
+"""Where the logarithm of a power falls no faster with that of its multiplier, the latter does nothing."""
 _STEP = 20.0
 """A multiplier is changed by this factor at most in one round."""
 _ROUNDS = 60
@@ -255,17 +257,33 @@ def solve(
         right, gram = right + gamma * known.cross, gram + gamma * known.gram
     first = {p: _FIRST * scale * len(gram) / max(float(np.trace(known.lines[p])), _TINY) for p in targets}
     multipliers = {p: (start or {}).get(p, 0.0) for p in targets}
+    earlier: dict[int, tuple[float, float]] = {}
     for _ in range(_ROUNDS):
         weights = linalg.solve(gram + sum(m * known.lines[p] for p, m in multipliers.items()), right, assume_a="pos")
         ratios = {p: known.power(p, weights) / max(target, _TINY) for p, target in targets.items()}
         if all(_settled(ratio, multipliers[p]) or multipliers[p] >= _MOST * first[p] for p, ratio in ratios.items()):
             break
         for p, ratio in ratios.items():
-            if multipliers[p] == 0 and ratio > 1:
-                multipliers[p] = first[p]
-            multipliers[p] = min(multipliers[p] * float(np.clip(ratio, 1 / _STEP, _STEP)), _MOST * first[p])
+            now = multipliers[p]
+            if now == 0:
+                multipliers[p] = first[p] if ratio > 1 else 0.0
+                continue
+            step = _log_step(np.log(max(ratio, _TINY)), np.log(now), earlier.get(p))
+            earlier[p] = np.log(now), np.log(max(ratio, _TINY))
+            multipliers[p] = min(now * float(np.exp(step)), _MOST * first[p])
     powers = {p: known.power(p, weights) for p in targets}
     return Solution(weights, known.change(weights, before), powers, multipliers)
+
+
+def _log_step(ratio: float, multiplier: float, earlier: tuple[float, float] | None) -> float:
+    """By how much a multiplier moves, all in logarithms: along the secant of the last two rounds."""
+    slope = -1.0  # as where a line is much weaker than what its multiplier weighs it with
+    if earlier is not None and abs(multiplier - earlier[0]) > 1e-6:
+        slope = (ratio - earlier[1]) / (multiplier - earlier[0])
+        if ratio < 0 and slope > _IDLE:
+            return -np.inf  # low enough without it
+        slope = float(np.clip(slope, -2.0, -0.2))
+    return float(np.clip(-ratio / slope, -np.log(_STEP), np.log(_STEP)))
 
 
 def _settled(ratio: float, multiplier: float) -> bool:
