@@ -40,9 +40,13 @@ _MOST = 1e9
 """Largest multiplier, over the first one: beyond it digits are lost and lines hardly fall."""
 _IDLE = -0.05
 """Where the logarithm of a power falls no faster with that of its multiplier, the latter does nothing."""
+_NEXT_TO_NONE = 1e-4
+"""What is left of such a multiplier in one round; and over the first one, what does not count."""
 _STEP = 20.0
 """A multiplier is changed by this factor at most in one round."""
-_ROUNDS = 60
+_ROUNDS = 100
+_SECANTS = 15
+"""Rounds along secants; periods that share much may chase each other there, plain rounds do not."""
 _BLOCK = 32 << 20
 """Bytes of features that are held at a time."""
 _TINY = 1e-30
@@ -258,17 +262,17 @@ def solve(
     first = {p: _FIRST * scale * len(gram) / max(float(np.trace(known.lines[p])), _TINY) for p in targets}
     multipliers = {p: (start or {}).get(p, 0.0) for p in targets}
     earlier: dict[int, tuple[float, float]] = {}
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         weights = linalg.solve(gram + sum(m * known.lines[p] for p, m in multipliers.items()), right, assume_a="pos")
         ratios = {p: known.power(p, weights) / max(target, _TINY) for p, target in targets.items()}
-        if all(_settled(ratio, multipliers[p]) or multipliers[p] >= _MOST * first[p] for p, ratio in ratios.items()):
+        if all(_settled(ratio, multipliers[p] / first[p]) for p, ratio in ratios.items()):
             break
         for p, ratio in ratios.items():
             now = multipliers[p]
             if now == 0:
                 multipliers[p] = first[p] if ratio > 1 else 0.0
                 continue
-            step = _log_step(np.log(max(ratio, _TINY)), np.log(now), earlier.get(p))
+            step = _log_step(np.log(max(ratio, _TINY)), np.log(now), earlier.get(p) if number < _SECANTS else None)
             earlier[p] = np.log(now), np.log(max(ratio, _TINY))
             multipliers[p] = min(now * float(np.exp(step)), _MOST * first[p])
     powers = {p: known.power(p, weights) for p in targets}
@@ -281,11 +285,13 @@ def _log_step(ratio: float, multiplier: float, earlier: tuple[float, float] | No
     if earlier is not None and abs(multiplier - earlier[0]) > 1e-6:
         slope = (ratio - earlier[1]) / (multiplier - earlier[0])
         if ratio < 0 and slope > _IDLE:
-            return -np.inf  # low enough without it
+            return float(np.log(_NEXT_TO_NONE))  # low enough without it, it seems
         slope = float(np.clip(slope, -2.0, -0.2))
     return float(np.clip(-ratio / slope, -np.log(_STEP), np.log(_STEP)))
 
 
 def _settled(ratio: float, multiplier: float) -> bool:
-    """Whether a period's power is at its target within 2 %, or below it without any multiplier."""
-    return ratio <= 1.02 and (multiplier == 0 or ratio >= 0.98 or multiplier < _TINY)
+    """Whether a period's power is at its target within 2 %, below it without a multiplier, or cannot be had lower."""
+    if multiplier >= _MOST:
+        return True
+    return ratio <= 1.02 and (ratio >= 0.98 or multiplier < _NEXT_TO_NONE)
