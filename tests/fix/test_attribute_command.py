@@ -125,6 +125,7 @@ def up_sampler() -> onnx.ModelProto:
 @pytest.fixture
 def run(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "100")  # the width of text that is not for a terminal, wherever tests run
 
     def command(*arguments):
         with pytest.raises(SystemExit) as end:

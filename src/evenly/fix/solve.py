@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 
 _FIRST = 1e-2
 """First multiplier where one is needed, relative to where lines weigh as much as all features."""
-_MOST = 1e9
+_MOST = 1e6
 """Largest multiplier, over the first one: beyond it digits are lost and lines hardly fall."""
 _IDLE = -0.05
 """Where the logarithm of a power falls no faster with that of its multiplier, the latter does nothing."""
