@@ -1,6 +1,6 @@
 """Pages in a real browser: fixtures that open a file in headless Chromium and record what it asks for and complains of.
 
-The browser is the system's own, driven by Playwright. Without one these tests are skipped, except where
+The browser is the system's own, driven by Playwright. Without one these tests are left out, except where
 ``EVENLY_BROWSER=required`` says that they must not be.
 """
 
@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,19 @@ def executable(chromium: BrowserType) -> str | None:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     own = Path(chromium.executable_path)
     return found or (str(own) if own.is_file() else None)
+
+
+@cache
+def no_browser() -> str | None:
+    """Why pages cannot be opened here, and what to do about it."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return "playwright is not installed: `make setup`"
+    if any(map(shutil.which, NAMES)):
+        return None
+    with sync_playwright() as playwright:
+        return None if executable(playwright.chromium) else MISSING
 
 
 def absent(reason: str) -> None:
