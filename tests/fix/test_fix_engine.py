@@ -139,6 +139,7 @@ def test_freedom_is_spent_on_what_the_model_should_give():
     x = smooth(64, 1)
     with torch.no_grad():
         real = 1.1 * network(disturbed=0.0)(x)
+        real += 0.05 * torch.randn(real.shape, generator=torch.Generator().manual_seed(2))  # a background for lines
 
     def loss(model: nn.Module) -> float:
         with torch.no_grad():
@@ -150,7 +151,8 @@ def test_freedom_is_spent_on_what_the_model_should_give():
     )
     assert spent.report.loss is not None
     assert plain.report.loss is not None
-    assert spent.report.loss[1] < 0.5 * plain.report.loss[1]
+    assert spent.report.loss[1] < 0.8 * plain.report.loss[1]
+    assert spent.report.verdict == plain.report.verdict == "reached"
 
 
 def test_balance_gives_the_certificate():
