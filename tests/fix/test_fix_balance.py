@@ -1,4 +1,4 @@
-"""Balanced and refitted weights against general least squares."""
+"""Balanced weights against general least squares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evenly.errors import ParameterError
-from evenly.fix.balance import balanced, refitted
+from evenly.fix.balance import balanced
 from evenly.fix.scatter import Scatter, subpixel, transposed
 from evenly.fix.solve import Calibration, moments
 from evenly.theory.balance import moment_conditions, subpixel_places, transposed_places
@@ -70,19 +70,6 @@ def test_subpixel_layers_too():
     found = balanced(known, weights, subpixel_places((3, 3), (2, 2)), (2, 2))
     y = table.output(np.ones((1, 2, 8, 8)), found)[0, 0, 4:-4, 4:-4]
     assert np.ptp(y) < 1e-9
-
-
-def test_refitting_brings_back_what_the_layer_gave():
-    table, x, weights, *_ = _layer(3, 2, 2, 3)
-    mixing = np.array([[1.0, 0.4], [-0.3, 0.8]])
-    changed = np.einsum("dc,nchw->ndhw", mixing, x)  # an earlier layer was changed, invertibly
-    wanted = table.output(x, weights)
-    known = moments(table, [Calibration(changed, wanted, wanted)], [])
-    found = refitted(known, weights, ridge=1e-9)
-    np.testing.assert_allclose(table.output(changed, found), wanted, atol=1e-5)
-    without = moments(table, [Calibration(x, wanted)], [])
-    with pytest.raises(ParameterError, match="reference"):
-        refitted(without, weights)
 
 
 def test_what_cannot_be_balanced_is_refused():

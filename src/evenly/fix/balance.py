@@ -6,8 +6,8 @@ and come closest to `wanted` in the output are
 
     ``w = wanted - A^-1 C' (C A^-1 C')^-1 C wanted``.
 
-``A = I`` is the projection of the weights alone. A layer whose input has changed, since layers before it were repaired,
-is refitted in the same way: `wanted` then is the least-squares fit to what the layer used to give.
+``A = I`` is the projection of the weights alone. Layers whose input has changed, since layers before them were
+repaired, are fitted anew in :mod:`evenly.fix.certified`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evenly.errors import ParameterError
 from evenly.fix.solve import Moments
 from evenly.theory.balance import excluded_directions
 
-__all__ = ["balanced", "refitted"]
+__all__ = ["balanced"]
 
 Array = NDArray[np.float64]
 
@@ -65,28 +65,7 @@ def balanced(
     return wanted - strength * correction
 
 
-def refitted(known: Moments, before: Array, *, ridge: float = 1e-4) -> Array:
-    """Least-squares weights for the reference that the moments were taken with, drawn a little towards `before`.
-
-    Args:
-        known: Of the calibration data, with ``cross``.
-        before: ``(F + 1, C_out)``.
-        ridge: How strongly they are drawn, relative to the features' mean second moment.
-
-    Raises:
-        ParameterError: If the moments were taken without a reference.
-    """
-    if known.cross is None:
-        raise ParameterError("refitting needs moments with a reference: give Calibration its reference")
-    weight = ridge * _scale(known)
-    fitted: Array = linalg.solve(_regular(known, ridge), known.cross + weight * before, assume_a="pos")
-    return fitted
-
-
-def _scale(known: Moments) -> float:
-    return float(np.trace(known.gram)) / len(known.gram)
-
-
 def _regular(known: Moments, ridge: float) -> Array:
-    regular: Array = known.gram + ridge * _scale(known) * np.eye(len(known.gram))
+    size = len(known.gram)
+    regular: Array = known.gram + ridge * float(np.trace(known.gram)) / size * np.eye(size)
     return regular

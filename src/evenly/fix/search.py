@@ -131,9 +131,10 @@ class Search:
                 continue
             if accepted is not None:
                 return accepted
-        for rise in RISES if last is not None else ():
-            if last is not None and self._affordable(last.tried(rise, GAMMAS[1])):
-                break
+        if last is not None:
+            for rise in RISES:
+                if self._affordable(last.tried(rise, GAMMAS[1])):
+                    break
         within = [t for t in self.tried[begun:] if self._affordable(t)]
         reached = [t for t in within if self._lines(t, output) <= self.task.within_db]
         harmless = [t for t in reached or within if self._harmless(t)]
