@@ -32,9 +32,10 @@ import torch
 from fixing import networks
 from torch import nn
 
+from evenly.fix._line_removal import without_lines
 from evenly.fix.engine import fix
 from evenly.fix.result import FixResult
-from evenly.fix.task import Part, Task
+from evenly.fix.task import Part, Task, psnr
 from evenly.fix.torch_backend import TorchBackend
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,7 +105,8 @@ def _one(network: nn.Module, kind: str, seed: int, way: Way) -> dict[str, Any]:
     if way.name.endswith("last layer"):
         arguments["layers"] = [_last(network)]
     if way.reference == "paired":
-        arguments |= {"reference": real, "paired": True, "loss": lambda model: _loss(model, x, real)}
+        others = networks.batches(kind, 400 + seed, TEST, False)  # not those that targets are taken from
+        arguments |= {"reference": real, "paired": True, "loss": lambda model: _loss(model, *others)}
     elif way.reference == "unpaired":
         arguments |= {"reference": networks.batches(kind, 300 + seed, FEWER, False)[1]}
     begin = time.process_time()
@@ -126,7 +128,11 @@ def _judged(network: nn.Module, kind: str, seed: int, done: FixResult) -> dict[s
     before, after = (part.judge(backend, task.periods) for backend in (task.original, done.backend))
     adds = report.cost.multiply_adds if report.cost is not None else None
     chosen = next((point.method for point in report.frontier if point.chosen), "as it was")
+    with torch.no_grad():
+        output = network(x)
+    notched = without_lines(output, periods).numpy()
     return {
+        "notched": psnr(notched, output.numpy(), next(iter(task.peaks.values()))),
         "before": task.over(before),
         "after": task.over(after),
         "psnr": min(task.psnr(after), 999.0),

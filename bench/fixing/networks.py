@@ -23,6 +23,8 @@ SIZE = 64
 WIDTH = 24
 CELLS = 3
 """Of a photograph, on each axis; one in every row and column is held out."""
+BANDS = 15
+"""Of pitches and resonances; every third is held out."""
 
 
 class Autoencoder(nn.Module):
@@ -175,8 +177,9 @@ def _speech(generator: Generator, count: int, held_out: bool) -> tuple[Tensor, T
     rate, hop, frames = 8000, 16, 128
     length = frames * hop
     t = torch.arange(length) / rate
-    low, high = (0.8, 1.0) if held_out else (0.0, 0.8)
-    draw = low + (high - low) * torch.rand(count, 6, generator=generator)
+    drawn = torch.randint(BANDS // 3, (count, 6), generator=generator) * 3
+    band = drawn + (2 if held_out else torch.randint(2, (count, 6), generator=generator))
+    draw = (band + torch.rand(count, 6, generator=generator)) / BANDS
     pitch = 90 + 160 * draw[:, :1] * (1 + 0.2 * torch.sin(2 * math.pi * (3 + 4 * draw[:, 1:2]) * t))
     phase = 2 * math.pi * torch.cumsum(pitch, 1) / rate
     sound = torch.zeros(count, length)
@@ -203,7 +206,7 @@ KINDS: dict[str, Kind] = {
     "sub-pixel x2": Kind(lambda: SuperResolution(2), _smaller(2)),
     "sub-pixel x4": Kind(lambda: SuperResolution(4), _smaller(4)),
     "U-Net": Kind(UNet, _noisy, inside=False, work=0.4),
-    "vocoder": Kind(Vocoder, _speech, inside=False, work=0.4),
+    "vocoder": Kind(Vocoder, _speech, inside=False, work=2.0),
 }
 
 

@@ -15,6 +15,7 @@ from torch import nn  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from evenly.fix.candidates import (  # noqa: E402
+    EXTRA,
     MOST_UNKNOWNS,
     _unknowns,
     candidates,
@@ -78,7 +79,7 @@ def test_the_cheapest_comes_first_and_plain_weights_before_others():
     backend = TorchBackend(net, x)
     found, refused = candidates(backend, x, "output", (2,))
     assert [(c.layer, c.extra, c.phases) for c in found] == [
-        ("wide", 0, 1), ("wide", 1, 1), ("wide", 2, 1), ("wide", 3, 1), ("last", 0, 2), ("last", 1, 2),
+        *(("wide", extra, 1) for extra in EXTRA), ("last", 0, 2), ("last", 1, 2),
     ]  # fmt: skip
     assert not refused
     assert found[0].cost == 1.0

@@ -82,6 +82,35 @@ def test_with_weights_by_a_first_solution_less_has_to_change():
     assert task.psnr(second.fit) > task.psnr(first.fit) - 0.05
 
 
+def test_biases_by_phase_take_away_what_is_constant():
+    """Added everywhere with period 2, whatever the input: weights on features could only follow it."""
+
+    class Patterned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.body, self.last = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 3, 3, padding=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            sign = 1 - 2.0 * (torch.arange(x.shape[-1]) % 2)
+            return self.last(self.body(x) + sign)
+
+    net = Patterned().eval()
+    x, other = smooth(64, 1), smooth(32, 2)
+    backend = TorchBackend(net, x[:2])
+    task = asked(backend, x)
+    solver = LayerSolver(task, backend, backend.layers()[-1], "output", phases=2)
+    done = solver.solve(2.0)
+    with torch.no_grad():
+        old, new = net(other).numpy(), done.backend.model(other).numpy()
+    inside = (slice(None), slice(None), slice(2, -2), slice(2, -2))
+    pattern = old[inside].reshape(32, 3, 10, 2, 10, 2).mean((0, 2, 4), keepdims=True)
+    constant = np.broadcast_to(pattern - pattern.mean((3, 5), keepdims=True), (32, 3, 10, 2, 10, 2))
+    assert line_levels(old, [2])[2].over() > 20 > 4 > line_levels(new, [2])[2].over()
+    left = new - old
+    assert np.abs(left[inside] + constant.reshape(32, 3, 20, 20)).mean() < 0.1 * np.abs(constant).mean()
+
+
 def test_lines_that_are_low_enough_stay():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1)).eval()

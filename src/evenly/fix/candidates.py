@@ -15,7 +15,7 @@ from evenly.fix.geometry import Rows
 
 __all__ = ["Candidate", "candidates", "described", "multiply_adds", "recorded"]
 
-EXTRA = (0, 1, 2, 3)
+EXTRA = (0, 1, 2, 3, 4)
 """Taps that are added on both sides of every axis."""
 MOST_UNKNOWNS = 4500
 """Per output channel: their second moments take 160 MB, a solution some seconds."""
@@ -147,7 +147,7 @@ def _unknowns(layer: Layer, extra: int, phases: int) -> int:
     rows = Rows.of(layer, extra, phases)
     channels = len(layer.weight) // layer.groups if layer.kind == "transposed" else layer.weight.shape[1]
     own = 1 if layer.kind == "transposed" else prod(rows.stride)
-    return prod(rows.kernel) * own * channels + 1
+    return prod(rows.kernel) * own * (channels + rows.own_biases) + 1
 
 
 def monotone(result: Floats, output: Floats) -> bool:

@@ -295,7 +295,7 @@ def _finetuned(
 
     Where it is known what the model should give, that is the teacher, else the original network. If the task's loss is
     known and has risen, balanced layers get a tap more per side; and the original takes over as the teacher, since a
-    mean squared error is not every task's.
+    mean squared error is not every task's. The least loss counts.
     """
     if method not in ("auto", "balance"):
         raise UsageError(f"finetune (={steps}) goes with method auto or balance, not {method!r}")
@@ -303,7 +303,7 @@ def _finetuned(
     if not hasattr(task.original.model, "forward"):
         raise UsageError("fine-tuning needs a torch module; repair the checkpoint and export it again")
     found: list[Tried] = []
-    for extra, paired in ((0, True), (1, True), (1, False)) if task.fit.references else ((1, False),):
+    for extra, paired in ((0, True), (1, True), (0, False), (1, False)) if task.fit.references else ((1, False),):
         base = search.add(_balance(search, layers, 1.0, extra))
         place = None if checkpoint is None else f"{checkpoint}{f'.{len(found)}' if found else ''}"
         found.append(_tuned(search, base, steps, seed, place, paired))

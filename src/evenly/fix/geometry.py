@@ -69,6 +69,11 @@ class Rows:
         """Of the output's phases."""
         return {"transposed": self.layer.stride, "subpixel": self.layer.factor}.get(self.layer.kind, self.phases)
 
+    @property
+    def own_biases(self) -> bool:
+        """Whether every phase has a bias of its own: it is the weight of one channel more, which is 1 everywhere."""
+        return prod(self.phases) > 1
+
     def places(self) -> tuple[tuple[int, ...], ...]:
         """Places of the taps, for the DC condition; of transposed and sub-pixel convolutions."""
         if self.layer.kind == "transposed":
@@ -88,13 +93,14 @@ class Rows:
             else:
                 axes.append(phase_convolution(n, k, s, 0, d))
         channels = self.layer.weight.shape[0 if self.layer.kind == "transposed" else 1]
-        return Scatter(tuple(axes), channels // (self.layer.groups if self.layer.kind == "transposed" else 1))
+        channels //= self.layer.groups if self.layer.kind == "transposed" else 1
+        return Scatter(tuple(axes), channels + self.own_biases)
 
     def weights(self) -> list[Array]:
         """The layer's weights as rows, group by group; added taps are 0."""
         found = []
         for weight, bias in zip(*self._grouped(), strict=True):
-            grown = np.pad(weight, [(0, 0), (0, 0), *((e, e) for e in self.extra)])
+            grown = np.pad(weight, [(0, 0), (0, int(self.own_biases)), *((e, e) for e in self.extra)])
             found.append(np.concatenate([self._to_rows(grown), bias[None]]))
         return found
 
@@ -103,9 +109,9 @@ class Rows:
         weights = [self._from_rows(part[:-1]) for part in rows]
         bias = np.concatenate([part[-1] for part in rows])
         layer, n = self.layer, len(self.phases)
-        if layer.kind == "convolution" and prod(self.phases) > 1:
-            joined = np.concatenate(weights, axis=n)  # (*phases, C_out, ...)
-            bias = np.broadcast_to(bias, (*self.phases, len(bias))).copy()
+        if self.own_biases:
+            joined, own = np.split(np.concatenate(weights, axis=n), [-1], axis=n + 1)  # (*phases, C_out, C_in, ...)
+            bias = bias + own.sum(axis=tuple(range(n + 1, own.ndim)))
             return Edit(layer.name, joined, bias, self.kernel, self.padding, layer.output_padding, self.phases)
         joined = np.concatenate(weights, axis=0)
         if layer.kind == "subpixel":
@@ -152,9 +158,20 @@ class Rows:
 
 
 def padded(rows: Rows, inputs: Floats) -> Floats:
-    """Inputs as the table reads them: of plain and sub-pixel convolutions with the layer's padding around them."""
+    """Inputs as the table reads them.
+
+    Those of plain and sub-pixel convolutions have the layer's padding around them; where phases have biases of their
+    own, every group has one channel more.
+    """
     if rows.layer.kind == "transposed":
         return inputs
     modes = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     widths = [(0, 0), (0, 0), *rows.padding]
-    return np.pad(inputs, widths, mode=modes[rows.layer.pad_mode])  # type: ignore[call-overload,no-any-return]
+    found: Floats = np.pad(inputs, widths, mode=modes[rows.layer.pad_mode])  # type: ignore[call-overload]
+    if not rows.own_biases:
+        return found
+    parts = [
+        np.pad(x, [(0, 0), (0, 1), *((0, 0),) * len(rows.kernel)], constant_values=1)
+        for x in np.split(found, rows.layer.groups, axis=1)
+    ]
+    return np.concatenate(parts, axis=1)

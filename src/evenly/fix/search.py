@@ -26,11 +26,17 @@ Progress = Callable[[str, float], None]
 
 GAMMAS = (0.1, 1.0, 10.0)
 """Weights of the task beside that of the change, the least change first."""
-DEEPER = (0.0, 0.8, 1.6, 2.4)
-"""How much lower lines are aimed, one after the other, where they miss the limit on other data, in dB."""
+STEPS = 5
+"""Times that lines are aimed lower where they miss the limit on other data, period by period."""
+STEP = 1.2
+"""How much lower at most in one of them, in dB: what other data do is not proportional."""
+DEEPEST = 4.0
+"""How much lower at most, in dB."""
+MARGIN = 0.2
+"""By how much more than they missed it: part of a step is lost on other data, in dB."""
 MISSED = 4.0
 """By how much they may miss it for that to be tried, in dB."""
-RISES = (2.0, 4.0, 8.0)
+RISES = (2.0, 4.0, 8.0, 12.0, 16.0)
 """Where the limit costs too much distortion, how much less is tried, in dB."""
 LOSS_RISE = 1.02
 """How much more of the task's loss is accepted (ratio)."""
@@ -133,7 +139,7 @@ class Search:
                 return accepted
         if last is not None:
             for rise in RISES:
-                if self._affordable(last.tried(rise, GAMMAS[1])):
+                if self._affordable(last.tried(dict.fromkeys(self.task.periods[output], rise), GAMMAS[1])):
                     break
         within = [t for t in self.tried[begun:] if self._affordable(t)]
         reached = [t for t in within if self._lines(t, output) <= self.task.within_db]
@@ -146,19 +152,23 @@ class Search:
         """Step by step deeper, until lines are within the limit on other data too, or that is too much of a change.
 
         At each depth the least change comes first; if that will do, freedom is spent on the task as far as the lines
-        and the distortion allow.
+        and the distortion allow. What is aimed lower is each period by as much as it missed: others need not pay.
         """
-        for deeper in DEEPER:
-            least = attempt.tried(-deeper, GAMMAS[0])
-            missed = self._lines(least, attempt.output) - (self.task.within_db - AIM_DB)
-            if not self._affordable(least) or missed > MISSED:
+        output, aim = attempt.output, self.task.within_db - AIM_DB
+        moved = dict.fromkeys(self.task.periods[output], 0.0)
+        for _ in range(STEPS):
+            least = attempt.tried(moved, GAMMAS[0])
+            missed = {p: over - aim for p, over in least.found[output].over(self.task.wanted[output]).items()}
+            if not self._affordable(least) or max(missed.values()) > MISSED:
                 return None
-            if missed > 0:
-                continue
-            freer = GAMMAS[1:] if attempt.paired else ()
-            for tried in chain((attempt.tried(-deeper, gamma) for gamma in freer), (least,)):
-                if self._accepted(tried, attempt.output):
-                    return tried
+            if max(missed.values()) <= 0:
+                freer = GAMMAS[1:] if attempt.paired else ()
+                for tried in chain((attempt.tried(moved, gamma) for gamma in freer), (least,)):
+                    if self._accepted(tried, output):
+                        return tried
+                return None
+            for period, miss in missed.items():
+                moved[period] = min(0.0, max(moved[period] - min(miss + MARGIN, STEP), -DEEPEST))
         return None
 
     def _affordable(self, tried: Tried) -> bool:
@@ -206,15 +216,17 @@ class _Attempt:
         """Whether the task can be weighed."""
         return self._solver.paired
 
-    def tried(self, rise: float, gamma: float) -> Tried:
+    def tried(self, moved: Mapping[int, float], gamma: float) -> Tried:
         """Solve with lines so many dB higher (negative: lower) than what is asked for, and keep what came out."""
         task, layer, candidate = self._search.task, self._layer, self._candidate
-        solved = self._solver.solve(task.within_db - AIM_DB + rise, gamma if self.paired else 0.0)
+        limits = {period: task.within_db - AIM_DB + by for period, by in moved.items()}
+        solved = self._solver.solve(limits, gamma if self.paired else 0.0)
         now = next((each for each in solved.backend.layers() if each.name == layer.name), None)
         after = described(layer if now is None else now)
         if candidate.phases > 1:
             after += f", weights by phase {candidate.phases}"
-        words = f", lines {abs(rise):.1f} dB {'higher' if rise > 0 else 'lower'}" if rise else ""
+        low, high = min(moved.values()), max(moved.values())
+        words = f", lines up to {-low:.1f} dB lower" if low < 0 else f", lines {high:.1f} dB higher" if high > 0 else ""
         words += f", task weight {gamma:g}" if self.paired else ""
         repair = LayerRepair(layer.name, "solve", described(layer), after, solved.weight_change)
         cost = (self._base.cost or 1.0) * candidate.cost

@@ -206,16 +206,27 @@ def _line_moments(scatter: Scatter, batch: Calibration, period: int) -> Array:
     scale = on + near  # the lines themselves bound the weight of signals that have nothing around them
     heard = scale > 0
     places, weights = new_lines(period, len(scatter.axes))
-    total = np.zeros((scatter.taps * scatter.channels,) * 2)
+    count = scatter.taps * scatter.channels
+    total = np.zeros((count, count))
     if not heard.any():
         return total
+    waiting: list[Array] = []  # one product of many rows is several times as fast as many of few
     for place, weight in zip(places, weights / weights.sum(), strict=True):
         frequency = tuple(int(a) / period for a in place)
         for windows in zip(*both, strict=True):
             rows = scatter.lines(batch.inputs[heard], frequency, windows)
-            rows /= np.repeat(np.sqrt(scale[heard]), len(rows) // heard.sum())[:, None]
-            total += weight * (rows.real.T @ rows.real + rows.imag.T @ rows.imag)
-    return total
+            rows *= np.repeat(np.sqrt(weight / scale[heard]), len(rows) // heard.sum())[:, None]
+            waiting += [rows.real, rows.imag]
+            if 8 * count * sum(map(len, waiting)) > _BLOCK:
+                total += _squared(waiting)
+                waiting = []
+    return total + _squared(waiting) if waiting else total
+
+
+def _squared(rows: Sequence[Array]) -> Array:
+    """Sum over rows of their outer products."""
+    joined = np.concatenate(rows)
+    return joined.T @ joined
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,7 +72,7 @@ class LayerSolver:
         self._start = self._rows.weights()
         self._known = self._gathered()
         self._multipliers: list[Mapping[int, float]] = [{} for _ in self._known]
-        self._last: tuple[float, list[dict[int, float]]] | None = None
+        self._last: tuple[Mapping[int, float], list[dict[int, float]]] | None = None
         self._before = task.fit.judge(current, {output: task.periods[output]})[output]
 
     @property
@@ -80,36 +80,37 @@ class LayerSolver:
         """Whether it is known what the layer should give, so that freedom can be spent on the task."""
         return all(known.cross is not None for known in self._known)
 
-    def solve(self, within_db: float, gamma: float = 0.0) -> Solved:
+    def solve(self, within_db: float | Mapping[int, float], gamma: float = 0.0) -> Solved:
         """Bring lines to this far over the reference's, at the least change.
 
         Args:
-            within_db: In dB.
+            within_db: In dB; the same for all periods, or by period.
             gamma: Weight of the task beside that of the change; 0 leaves it out, as where nothing is paired.
         """
         task, periods = self._task, self._task.periods[self._output]
+        limits = within_db if isinstance(within_db, Mapping) else dict.fromkeys(periods, within_db)
         wanted = task.wanted[self._output]
-        targets = self._first_targets(within_db)
+        targets = self._first_targets(limits)
         for _ in range(_ROUNDS):
             weights = self._weights(targets, gamma)
             edited = self._current.edited([self._rows.edit(weights)])
             found = task.fit.judge(edited, task.periods)
-            missed = {p: found[self._output].levels[p].over(wanted.get(p)) - within_db for p in periods}
+            missed = {p: found[self._output].levels[p].over(wanted.get(p)) - limits[p] for p in periods}
             if all(abs(miss) < _NEAR_ENOUGH or (miss < 0 and p not in targets[0]) for p, miss in missed.items()):
                 break
             for each, known, start in zip(targets, self._known, self._start, strict=True):
                 for period, miss in missed.items():
                     if period in each or miss > 0:
                         each[period] = each.get(period, known.power(period, start)) * 10 ** (-miss / 10)
-        self._last = within_db, targets
+        self._last = limits, targets
         return Solved(edited, found, self._change(weights))
 
-    def _first_targets(self, within_db: float) -> list[dict[int, float]]:
+    def _first_targets(self, limits: Mapping[int, float]) -> list[dict[int, float]]:
         """Those of the last solution, moved by the difference: they know what the layer's lines do to the output."""
         if self._last is not None:
-            moved = 10 ** ((within_db - self._last[0]) / 10)
-            return [{period: power * moved for period, power in each.items()} for each in self._last[1]]
-        return [self._targets(known, start, within_db) for known, start in zip(self._known, self._start, strict=True)]
+            earlier, targets = self._last
+            return [{p: power * 10 ** ((limits[p] - earlier[p]) / 10) for p, power in each.items()} for each in targets]
+        return [self._targets(known, start, limits) for known, start in zip(self._known, self._start, strict=True)]
 
     def _change(self, weights: list[Array]) -> float:
         """Without biases."""
@@ -124,9 +125,9 @@ class LayerSolver:
             found.append(solution.weights)
         return found
 
-    def _targets(self, known: Moments, start: Array, within_db: float) -> dict[int, float]:
+    def _targets(self, known: Moments, start: Array, limits: Mapping[int, float]) -> dict[int, float]:
         """Powers that lines may have; none where they are low enough."""
-        excess = {p: v - within_db for p, v in self._before.over(self._task.wanted[self._output]).items()}
+        excess = {p: v - limits[p] for p, v in self._before.over(self._task.wanted[self._output]).items()}
         return {p: known.power(p, start) * 10 ** (-v / 10) for p, v in excess.items() if v > 0}
 
     def reweigh(self, solved: Solved) -> None:
