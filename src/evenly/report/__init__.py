@@ -1,7 +1,8 @@
 """One report, many readers: the console, JSON, SARIF, GitHub annotations, Markdown, pages, notebooks.
 
 A reporter is a function from a :class:`~evenly.check.result.Report` and a :class:`View` to text. It reads the report
-only and computes nothing about networks. A new one is one entry in :data:`REPORTERS`.
+only and computes nothing about networks. A new one is one entry in :data:`REPORTERS`. Attributions and repairs have
+tables of their own, :data:`ATTRIBUTED_REPORTERS` and :data:`evenly.report.fixed.FIXED_REPORTERS`.
 
 Measuring may meet millions of files, so its reporters, in :data:`MEASURED_REPORTERS`, are told of one after the other
 and give their text in parts; see :class:`MeasuredReporter`.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ __all__ = [
     "open_measured",
     "render",
     "render_attributed",
+    "render_with",
 ]
 
 
@@ -53,11 +55,31 @@ class View:
     colour: bool = False
 
 
-class Reporter(Protocol):
-    """A function that writes a report as text."""
+_Result = TypeVar("_Result", contravariant=True)
 
-    def __call__(self, report: Report, view: View) -> str:
+
+class Reporter(Protocol[_Result]):
+    """A function that writes a result as text: a report, an attribution, the report of a repair."""
+
+    def __call__(self, result: _Result, view: View, /) -> str:
         """The text, ending with a newline unless it is empty."""
+
+
+def render_with(reporters: Mapping[str, str], result: _Result, form: str, view: View | None = None) -> str:
+    """Write a result in one of the formats of a table.
+
+    Args:
+        reporters: Module per format; each has a function ``render``, a :class:`Reporter`. One is imported: the one of
+            the format.
+        result: What is written.
+        form: The format.
+        view: How text is to be shown; by default as :class:`View` says.
+
+    Raises:
+        KeyError: If there is no such format.
+    """
+    reporter = cast(Reporter[_Result], import_module(reporters[form]).render)
+    return reporter(result, view or View())
 
 
 REPORTERS: Mapping[str, str] = MappingProxyType(
@@ -70,7 +92,7 @@ REPORTERS: Mapping[str, str] = MappingProxyType(
         "markdown": "evenly.report.markdown",
     }
 )
-"""Module per format; each has a function ``render``. They are imported when they are used."""
+"""Module per format, for :func:`render_with`."""
 
 
 def render(report: Report, form: str, view: View | None = None) -> str:
@@ -79,8 +101,7 @@ def render(report: Report, form: str, view: View | None = None) -> str:
     Raises:
         KeyError: If there is no such format.
     """
-    reporter = cast(Reporter, import_module(REPORTERS[form]).render)
-    return reporter(report, view or View())
+    return render_with(REPORTERS, report, form, view)
 
 
 @dataclass(frozen=True)
@@ -151,12 +172,12 @@ def open_measured(form: str, view: View | None = None) -> MeasuredReporter:
 ATTRIBUTED_REPORTERS: Mapping[str, str] = MappingProxyType(
     {
         "text": "evenly.report.attributed_console",
-        "json": "evenly.report.attributed_json",
+        "json": "evenly.report.json",
         "markdown": "evenly.report.attributed_markdown",
         "html": "evenly.report.attributed_page",
     }
 )
-"""Module per format of an attribution; each has a function ``render``."""
+"""Module per format of an attribution, for :func:`render_with`."""
 
 
 def render_attributed(found: Attribution, form: str, view: View | None = None) -> str:
@@ -165,5 +186,4 @@ def render_attributed(found: Attribution, form: str, view: View | None = None) -
     Raises:
         KeyError: If there is no such format.
     """
-    text: str = import_module(ATTRIBUTED_REPORTERS[form]).render(found, view or View())
-    return text
+    return render_with(ATTRIBUTED_REPORTERS, found, form, view)

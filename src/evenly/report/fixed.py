@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
-from evenly.report import View
+from evenly.report import View, render_with
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from evenly.fix.result import FixReport
 
-__all__ = ["FIXED_REPORTERS", "FixedReporter", "render_fix"]
-
-
-class FixedReporter(Protocol):
-    """A function that writes a report as text."""
-
-    def __call__(self, report: FixReport, view: View) -> str:
-        """The text, ending with a newline."""
-
+__all__ = ["FIXED_REPORTERS", "render_fix"]
 
 FIXED_REPORTERS: Mapping[str, str] = MappingProxyType(
     {
         "text": "evenly.report.fixed_console",
-        "json": "evenly.report.fixed_json",
+        "json": "evenly.report.json",
         "markdown": "evenly.report.fixed_markdown",
         "html": "evenly.report.fixed_page",
     }
 )
-"""Module per format; each has a function ``render``. They are imported when they are used."""
+"""Module per format, for :func:`evenly.report.render_with`."""
 
 
 def render_fix(report: FixReport, form: str, view: View | None = None) -> str:
@@ -40,5 +31,4 @@ def render_fix(report: FixReport, form: str, view: View | None = None) -> str:
     Raises:
         KeyError: If there is no such format.
     """
-    reporter = cast(FixedReporter, import_module(FIXED_REPORTERS[form]).render)
-    return reporter(report, view or View())
+    return render_with(FIXED_REPORTERS, report, form, view)

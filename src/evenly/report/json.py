@@ -1,16 +1,22 @@
-"""The contract of every other part: the report as it is, see ``docs/json.md``."""
+"""The contract of every other part: a report, an attribution, a repair as it is, see ``docs/json.md``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from evenly.check.result import Report
     from evenly.report import View
 
-__all__ = ["render"]
+__all__ = ["Written", "render"]
 
 
-def render(report: Report, view: View) -> str:
-    """The report as JSON text; the view changes nothing."""
-    return report.to_json() + "\n"
+class Written(Protocol):
+    """A result that has a JSON form."""
+
+    def to_json(self) -> str:
+        """The JSON text, without a newline at its end."""
+
+
+def render(result: Written, view: View) -> str:
+    """The result as JSON text; the view changes nothing."""
+    return result.to_json() + "\n"
