@@ -201,8 +201,9 @@ def table(found: Mapping[tuple[str, int], Mapping[str, Any]], steps: int) -> str
         "",
         "*Lines*: the worst period's level, over that of the photographs (of the sounds), in dB; both over the nearest "
         "clean neighbours and over a wider median, the larger of both (`evenly.fix.levels`). *PSNR*: to the network's "
-        "own output before, in dB. *Loss*: the task's, against the network before. *Multiply-adds*: of the network, "
-        "against before. Cells with several numbers: one per seed.",
+        "own output before, in dB; *with notches*: what taking the same lines out of the output would leave, by filters as "
+        "narrow as its size allows (`evenly.fix._line_removal`), for comparison. *Loss*: the task's, against the network "
+        "before. *Multiply-adds*: of the network, against before. Cells with several numbers: one per seed.",
         "",
         "## Targets",
         "",
@@ -236,8 +237,9 @@ def table(found: Mapping[tuple[str, int], Mapping[str, Any]], steps: int) -> str
             continue
         lines += ["", f"## {way.name[0].upper()}{way.name[1:]}", ""]
         lines += [
-            "| network | lines before, dB | lines after, dB | PSNR, dB | loss | multiply-adds | certificate |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            "| network | lines before, dB | lines after, dB | PSNR, dB | with notches, dB | loss | multiply-adds | "
+            "certificate |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]
         for kind in networks.KINDS:
             results = [v[way.name] for (name, _), v in sorted(found.items()) if name == kind and way.name in v]
@@ -259,6 +261,7 @@ def _cells(results: Sequence[Mapping[str, Any]]) -> list[str]:
         " / ".join(f"{_worst(r, 'before'):.1f}" for r in results),
         " / ".join(f"{_worst(r):.1f}" for r in results),
         " / ".join(f"{r['psnr']:.1f}" if r["psnr"] < 999 else "same" for r in results),
+        " / ".join(f"{r['notched']:.1f}" for r in results),
         " / ".join(f"{r['loss']:+.1%}" for r in results),
         " / ".join(f"{r['cost'] or 1.0:.2f}" for r in results),
         " / ".join("yes" if r["certificate"] else "no" for r in results),

@@ -82,6 +82,20 @@ def test_with_weights_by_a_first_solution_less_has_to_change():
     assert task.psnr(second.fit) > task.psnr(first.fit) - 0.05
 
 
+def test_every_period_has_its_own_limit():
+    torch.manual_seed(0)
+    up = [nn.ConvTranspose2d(6, 6, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(6, 3, 4, 2, 1)]
+    net = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), *up).eval()
+    x = smooth(64, 1)
+    backend = TorchBackend(net, x[:2])
+    task = Task.of(backend, [x], "smooth", periods=(2, 4), within_db=3.0, max_distortion=0.0)
+    solver = LayerSolver(task, backend, backend.layers()[-1], "output", extra=2)
+    before = task.over(task.fit.judge(backend, task.periods))
+    for limits in ({2: 2.0, 4: 6.0}, {2: 6.0, 4: 2.0}):
+        assert all(before[period] > limit + 3 for period, limit in limits.items())
+        assert task.over(solver.solve(limits).fit) == pytest.approx(limits, abs=0.5)
+
+
 def test_biases_by_phase_take_away_what_is_constant():
     """Added everywhere with period 2, whatever the input: weights on features could only follow it."""
 

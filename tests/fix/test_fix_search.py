@@ -1,0 +1,78 @@
+"""How deep lines are aimed: what other data say of a period moves this period, and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("torch")
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evenly.fix.levels import Level
+from evenly.fix.search import DEEPEST, GAMMAS, MARGIN, MISSED, STEP, Search, Tried
+from evenly.fix.solved import AIM_DB
+from evenly.fix.task import Judgement
+
+WITHIN = 3.0
+
+
+class Attempt:
+    """Lines end as far over their aim as other data differ."""
+
+    output = "output"
+
+    def __init__(self, differs: Mapping[int, float], paired: bool = False) -> None:
+        self.differs, self.paired = differs, paired
+        self.asked: list[tuple[dict[int, float], float]] = []
+
+    def tried(self, moved: Mapping[int, float], gamma: float) -> Tried:
+        self.asked.append((dict(moved), gamma))
+        levels = {p: WITHIN - AIM_DB + by + self.differs[p] for p, by in moved.items()}
+        found = Judgement({p: Level(value, value, 8) for p, value in levels.items()}, 1e-6, 0.0)
+        return Tried("tried", None, (), {"output": found})  # type: ignore[arg-type]
+
+
+def search(periods: tuple[int, ...]) -> Search:
+    made = object.__new__(Search)
+    made.task = SimpleNamespace(  # type: ignore[assignment]
+        periods={"output": periods},
+        wanted={"output": {}},
+        within_db=WITHIN,
+        max_distortion=38.0,
+        psnr=lambda found: 50.0,
+    )
+    made.before = Tried("as it is", None, (), {})  # type: ignore[arg-type]
+    return made
+
+
+@given(st.dictionaries(st.sampled_from((2, 3, 4, 8)), st.floats(-3, MISSED), min_size=1))
+def test_only_periods_that_miss_are_aimed_lower(differs):
+    attempt = Attempt(differs)
+    done = search(tuple(differs))._accepted_of(attempt)  # type: ignore[arg-type]
+    moved = attempt.asked[-1][0]
+    for period, off in differs.items():
+        assert -DEEPEST <= moved[period] <= 0
+        if off <= -MARGIN:
+            assert moved[period] == 0
+    for (first, _), (second, _) in zip(attempt.asked, attempt.asked[1:], strict=False):
+        assert all(first[p] - second[p] <= STEP + 1e-9 for p in differs)
+    assert done is not None
+    assert max(done.found["output"].over({}).values()) <= WITHIN - AIM_DB
+
+
+def test_data_that_differ_too_much_end_it():
+    attempt = Attempt({2: MISSED + 0.1, 4: 0.0})
+    assert search((2, 4))._accepted_of(attempt) is None  # type: ignore[arg-type]
+    assert len(attempt.asked) == 1
+
+
+def test_freedom_is_spent_at_the_depth_that_will_do():
+    attempt = Attempt({2: 1.0}, paired=True)
+    assert search((2,))._accepted_of(attempt) is not None  # type: ignore[arg-type]
+    (first, _), (second, least), (third, freer) = attempt.asked
+    assert (first[2], least, freer) == (0.0, GAMMAS[0], GAMMAS[1])
+    assert second == third == {2: pytest.approx(-1.2)}
