@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evenly.cli._options import RANDOM, Debug, OutputPeriods, Range, ReportFile, Shapes, Trust, Weights
 from evenly.cli.running import parse_periods, parse_range, progress
 from evenly.cli.writing import FINDINGS, expect_writable, put, say, view, write
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from evenly.fix.attributed import Attribution
 
 __all__ = ["AttributionForm", "attribute"]
-
-RANDOM = "random"
 
 
 class AttributionForm(StrEnum):
@@ -33,14 +31,8 @@ def attribute(
         str,
         typer.Argument(metavar="MODEL", help="A .onnx or .pt2 file, or package.module:attribute."),
     ],
-    shapes: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="SHAPE", help="[name=]1,8,16,16[:int64]; once per input."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", metavar="FILE", help="A .safetensors file for package.module:attribute."),
-    ] = None,
+    shapes: Shapes = None,
+    weights: Weights = None,
     inputs: Annotated[
         str,
         typer.Option(
@@ -49,27 +41,21 @@ def attribute(
             help="What to run it on: a folder of pictures or recordings, a .npy or .npz file, or random signals.",
         ),
     ] = RANDOM,
-    values: Annotated[
-        str, typer.Option("--range", metavar="LOW,HIGH", help="What black and white of pictures become.")
-    ] = "0,1",
+    values: Range = "0,1",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=2, help="Most signals from SOURCE.")] = 64,
     output: Annotated[
         str | None,
         typer.Option("--output", metavar="NAME", help="Output of the model to explain, if it has several."),
     ] = None,
-    periods: Annotated[
-        str | None, typer.Option("--periods", metavar="LIST", help="Periods in samples of the output, e.g. 2,4.")
-    ] = None,
+    periods: OutputPeriods = None,
     backward: Annotated[
         bool, typer.Option("--backward", help="Explain lines in the gradient of the input; torch only.")
     ] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a .pt2 file although its loader can execute code.")
-    ] = False,
+    trust: Trust = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of random signals and of fresh weights.")] = 0,
     form: Annotated[AttributionForm, typer.Option("--format", help="Format of the report.")] = AttributionForm.TEXT,
-    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the report here.")] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    report: ReportFile = None,
+    debug: Debug = False,
 ) -> None:
     """Say which layers make the lines in what MODEL gives, by making each of them even alone and running it again.
 

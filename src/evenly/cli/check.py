@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evenly.cli._options import Debug, OutputFile, Shapes, Trust, Weights
 from evenly.cli.writing import FINDINGS, expect_writable, put, say, view, write
 from evenly.errors import UsageError
 
@@ -44,12 +45,9 @@ def check(
             metavar="TARGET", help="A .onnx file, a .pt2 file, or package.module:attribute (module, class or function)."
         ),
     ],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="SHAPE", help="[name=]1,8,16,16[:int64]; once per input."),
-    ] = None,
+    inputs: Shapes = None,
     form: Annotated[Format, typer.Option("--format", help="Format of the report.")] = Format.TEXT,
-    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the report here.")] = None,
+    output: OutputFile = None,
     select: Annotated[
         list[str] | None, typer.Option("--select", metavar="CODES", help="Report only these, e.g. EV1,EV201.")
     ] = None,
@@ -60,10 +58,7 @@ def check(
     backward: Annotated[
         bool | None, typer.Option("--backward/--no-backward", help="Analyse gradients. [default: backward]")
     ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", metavar="FILE", help="A .safetensors file for package.module:attribute."),
-    ] = None,
+    weights: Weights = None,
     no_weights: Annotated[bool, typer.Option("--no-weights", help="Ignore all weights: structure only.")] = False,
     baseline: Annotated[
         Path | None, typer.Option("--baseline", metavar="FILE", help="Accept the findings in this file.")
@@ -72,12 +67,10 @@ def check(
         Path | None,
         typer.Option("--write-baseline", metavar="FILE", help="Accept all findings of today, in this file."),
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a .pt2 file although its loader can execute code.")
-    ] = False,
+    trust: Trust = False,
     train: Annotated[bool, typer.Option("--train", help="Read in training mode (batch statistics).")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every layer.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Say which layers can or do make periodic artifacts, forward and backward.
 

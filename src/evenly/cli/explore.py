@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from evenly.cli._options import Debug, Trust
 from evenly.cli.writing import expect_writable, say, write
 from evenly.errors import UnreadableError, UsageError
 
@@ -35,10 +36,8 @@ def explore(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write the page here and serve nothing.")
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load a .pt2 file although its loader can execute code.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    trust: Trust = False,
+    debug: Debug = False,
 ) -> None:
     """Open the interactive explorer: what makes checkerboards, and the layers of MODEL.
 

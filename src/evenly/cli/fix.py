@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evenly.cli.running import parse_periods, parse_range
+from evenly.cli._options import RANDOM, Debug, OutputPeriods, Range, ReportFile, Shapes, Weights
+from evenly.cli.running import bars, parse_periods, parse_range
 from evenly.cli.writing import FINDINGS, expect_writable, put, say, view, write
 from evenly.errors import OutputError, UsageError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FixForm", "Way", "fix"]
 
-RANDOM = "random"
 SUFFIXES = {".json": "json", ".md": "markdown", ".html": "html", ".htm": "html"}
 """Formats of reports by what their files are called."""
 
@@ -84,9 +83,7 @@ def fix(
     within: Annotated[
         float, typer.Option("--within", metavar="DB", help="How far lines may stand over the reference.")
     ] = 3.0,
-    periods: Annotated[
-        str | None, typer.Option("--periods", metavar="LIST", help="Periods in samples of the output, e.g. 2,4.")
-    ] = None,
+    periods: OutputPeriods = None,
     finetune: Annotated[
         int, typer.Option("--finetune", metavar="STEPS", min=0, help="Train inside the constraint; modules only.")
     ] = 0,
@@ -94,25 +91,17 @@ def fix(
         Path | None,
         typer.Option("--checkpoint", metavar="FILE", help="Where fine-tuning keeps its state, and goes on from."),
     ] = None,
-    shapes: Annotated[
-        list[str] | None,
-        typer.Option("--input", metavar="SHAPE", help="[name=]1,8,16,16[:int64]; once per input."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", metavar="FILE", help="A .safetensors file for package.module:attribute."),
-    ] = None,
-    values: Annotated[
-        str, typer.Option("--range", metavar="LOW,HIGH", help="What black and white of pictures become.")
-    ] = "0,1",
+    shapes: Shapes = None,
+    weights: Weights = None,
+    values: Range = "0,1",
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=2, help="Most signals from a SOURCE.")] = 64,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of everything that is drawn.")] = 0,
-    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the report here.")] = None,
+    report: ReportFile = None,
     form: Annotated[
         FixForm | None,
         typer.Option("--format", help="Format of the report. [default: as FILE is called, else text]"),
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Repair a trained MODEL and prove it: lines, distortion and cost, on data that was kept for the proof.
 
@@ -224,13 +213,11 @@ def _kind(output: Path) -> str:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float], None] | None]:
     """A bar on standard error; none where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import TaskProgressColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with bars(TaskProgressColumn()) as bar:
+        if bar is None:
+            yield None
+            return
         task = bar.add_task("reading", total=1.0)
         yield lambda what, share: bar.update(task, description=what, completed=share)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from evenly.cli._options import Debug, OutputFile
 from evenly.cli.running import parse_periods
 from evenly.cli.writing import expect_writable, put, say, view, write
 from evenly.errors import UsageError
@@ -56,7 +57,7 @@ def measure(
         typer.Option("--against", metavar="PATH", help="Pictures to compare with, e.g. a folder of real ones."),
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="Format of the report.")] = Form.TEXT,
-    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the report here.")] = None,
+    output: OutputFile = None,
     rows: Annotated[
         Path | None, typer.Option("--rows", metavar="FILE", help="A row per picture, .parquet or .csv.")
     ] = None,
@@ -76,7 +77,7 @@ def measure(
     origin: Annotated[
         OriginOf, typer.Option("--origin", help="aligned: no picture was cropped off the grid of its pattern.")
     ] = OriginOf.UNKNOWN,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Measure the periodic artifacts of up-sampling in pictures or recordings.
 

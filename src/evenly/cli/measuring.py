@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from evenly.cli.running import bars
 from evenly.cli.writing import CLEAN, ERROR, FINDINGS
 from evenly.errors import EvenlyError
 from evenly.measure.result import TRACES
@@ -251,20 +252,13 @@ def _tell(progress: Callable[[Progress], None], done: int, failed: int) -> None:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[Progress], None] | None]:
     """A bar with rate and time left on standard error; none where that is no terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}{task.fields[of]}{task.fields[failed]}{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    figures = "{task.completed:.0f}{task.fields[of]}{task.fields[failed]}{task.fields[rate]}"
+    with bars(TextColumn(figures)) as bar:
+        if bar is None:
+            yield None
+            return
         task = bar.add_task(what, total=None, of="", failed="", rate="")
 
         def show(now: Progress) -> None:

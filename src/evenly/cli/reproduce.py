@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from evenly.cli._options import Debug
 from evenly.cli.writing import CLEAN, ERROR, INTERRUPTED, expect_writable, put, view
 from evenly.errors import UsageError
 
@@ -58,7 +59,7 @@ def reproduce(
     ] = None,
     form: Annotated[Output, typer.Option("--format", help="Format of the report.")] = Output.TEXT,
     listing: Annotated[bool, typer.Option("--list", help="List the experiments and what came out last.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Run the experiments of Odena, Dumoulin and Olah (2016) again, and say which claims hold.
 

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from evenly.cli.running import bars
 from evenly.report.words import clean
 from evenly.reproduce import words
 from evenly.reproduce.registry import EXPERIMENTS, chosen
@@ -84,21 +85,10 @@ def interrupted(arguments: Sequence[str]) -> str:
 @contextmanager
 def shown() -> Iterator[Callable[[Progress], None]]:
     """Progress on standard error: bars on a terminal, a line for every cell elsewhere."""
-    if not sys.stderr.isatty():
-        yield _say
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[words]}"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield _Bars(bar).tell
+    with bars(TextColumn("{task.fields[words]}")) as bar:
+        yield _say if bar is None else _Bars(bar).tell
 
 
 def _say(now: Progress) -> None:

@@ -1,4 +1,4 @@
-"""What commands that run a network share: reading their options, showing how far they are."""
+"""What commands share that take long: reading their options, showing how far they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from evenly.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["parse_periods", "parse_range", "progress"]
+    from rich.progress import Progress, ProgressColumn
+
+__all__ = ["bars", "parse_periods", "parse_range", "progress"]
 
 
 def parse_periods(text: str) -> tuple[int, ...]:
@@ -47,13 +49,29 @@ def parse_range(text: str) -> tuple[float, float]:
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on standard error, told how many are done and of how many; none where that is no terminal."""
+    from rich.progress import MofNCompleteColumn
+
+    with bars(MofNCompleteColumn()) as bar:
+        if bar is None:
+            yield None
+            return
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def bars(figures: ProgressColumn) -> Iterator[Progress | None]:
+    """Bars with the time left on standard error, gone at the end; none where that is no terminal.
+
+    Args:
+        figures: What stands between a bar and its time.
+    """
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    columns = (TextColumn("{task.description}"), BarColumn(), figures, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        yield shown
