@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -11,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import evenly
 from evenly.check.rules import RULES
-from evenly.cli import main, writing
+from evenly.cli import app, main, writing
 from evenly.errors import (
     EvenlyError,
     FormatError,
@@ -411,6 +413,21 @@ def test_help_and_version(capsys):
     assert run(capsys)[0] == 0
     code, out, _ = run(capsys, "--version")
     assert (code, out) == (0, f"evenly {evenly.__version__}\n")
+
+
+@pytest.mark.parametrize("command", [c.name or "" for c in app.registered_commands])
+def test_help_shows_its_brackets(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "300")
+    _, out, _ = run(capsys, command, "--help")
+    made = get_command(app).commands[command]
+    for words in (made.help, *(p.help for p in made.params)):
+        for line in (words or "").splitlines():
+            assert re.sub(r"\\(?=\[)", "", line) in out
+    if command in ("attribute", "check", "explore", "fix"):
+        monkeypatch.setenv("COLUMNS", "80")
+        shown = run(capsys, command, "--help")[1]
+        assert "[name=]1,8,16,16" in shown
+        assert "[name=]1,77:int64" in shown
 
 
 def test_rule(capsys):

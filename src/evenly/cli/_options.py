@@ -1,4 +1,7 @@
-"""Options that several commands have, declared once; a default stands at the command."""
+"""Options that several commands have, declared once; a default stands at the command.
+
+Help is read as Rich markup: a bracket before a letter is escaped, or what is in the brackets is not shown.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ RANDOM = "random"
 """In place of a source of signals: draw them."""
 
 Shapes = Annotated[
-    list[str] | None, typer.Option("--input", metavar="SHAPE", help="[name=]1,8,16,16[:int64]; once per input.")
+    list[str] | None,
+    typer.Option("--input", metavar="SHAPE", help=r"\[name=]1,8,16,16 or \[name=]1,77:int64; once per input."),
 ]
 Weights = Annotated[
     Path | None, typer.Option("--weights", metavar="FILE", help="A .safetensors file for package.module:attribute.")

@@ -53,10 +53,10 @@ def check(
     ] = None,
     ignore: Annotated[list[str] | None, typer.Option("--ignore", metavar="CODES", help="Leave these out.")] = None,
     fail_on: Annotated[
-        FailOn | None, typer.Option("--fail-on", help="Lowest severity that exits with 1. [default: error]")
+        FailOn | None, typer.Option("--fail-on", help=r"Lowest severity that exits with 1. \[default: error]")
     ] = None,
     backward: Annotated[
-        bool | None, typer.Option("--backward/--no-backward", help="Analyse gradients. [default: backward]")
+        bool | None, typer.Option("--backward/--no-backward", help=r"Analyse gradients. \[default: backward]")
     ] = None,
     weights: Weights = None,
     no_weights: Annotated[bool, typer.Option("--no-weights", help="Ignore all weights: structure only.")] = False,
@@ -72,10 +72,10 @@ def check(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every layer.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Say which layers can or do make periodic artifacts, forward and backward.
+    r"""Say which layers can or do make periodic artifacts, forward and backward.
 
     Exits with 0 if there is nothing at or above --fail-on, 1 if there is, and 2 on a usage or input error. Settings
-    come from [tool.evenly] in the nearest pyproject.toml; options here win.
+    come from \[tool.evenly] in the nearest pyproject.toml; options here win.
     """
     from evenly.load import parse_input
     from evenly.settings import Baseline, codes, failing, find_settings, load_baseline, load_settings

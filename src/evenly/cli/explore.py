@@ -28,7 +28,9 @@ def explore(
     ] = None,
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", metavar="SHAPE", help="[name=]1,8,16,16[:int64]; once per input of MODEL."),
+        typer.Option(
+            "--input", metavar="SHAPE", help=r"\[name=]1,8,16,16 or \[name=]1,77:int64; once per input of MODEL."
+        ),
     ] = None,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port on this machine; 0 takes a free one.")

@@ -99,7 +99,7 @@ def fix(
     report: ReportFile = None,
     form: Annotated[
         FixForm | None,
-        typer.Option("--format", help="Format of the report. [default: as FILE is called, else text]"),
+        typer.Option("--format", help=r"Format of the report. \[default: as FILE is called, else text]"),
     ] = None,
     debug: Debug = False,
 ) -> None:

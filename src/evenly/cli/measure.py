@@ -47,7 +47,7 @@ def measure(
         typer.Argument(metavar="PATH...", help="Files, folders, globs, tar shards, or URIs that fsspec understands."),
     ],
     kind: Annotated[
-        Kind | None, typer.Option("--kind", help="What to look for. [default: audio if only WAV and FLAC are named]")
+        Kind | None, typer.Option("--kind", help=r"What to look for. \[default: audio if only WAV and FLAC are named]")
     ] = None,
     periods: Annotated[
         str | None, typer.Option("--periods", metavar="LIST", help="Periods in pixels or samples, e.g. 2,4,8.")
@@ -68,7 +68,7 @@ def measure(
         str | None, typer.Option("--scheduler", metavar="URL", help="Measure on a Dask cluster, tcp://HOST:PORT.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", metavar="N", min=1, help="Processes. [default: one per core]")
+        int | None, typer.Option("--jobs", metavar="N", min=1, help=r"Processes. \[default: one per core]")
     ] = None,
     fail_over: Annotated[
         float | None,

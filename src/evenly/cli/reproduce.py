@@ -33,7 +33,7 @@ class Output(StrEnum):
 
 def reproduce(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME...]", help="Experiments, see --list. [default: all]")
+        list[str] | None, typer.Argument(metavar="[NAME...]", help=r"Experiments, see --list. \[default: all]")
     ] = None,
     scale: Annotated[
         Work, typer.Option("--scale", help="smoke: seconds; small: minutes on a CPU; full: for a GPU.")
@@ -43,13 +43,14 @@ def reproduce(
         typer.Option("--data", metavar="DIR", help="Your pictures, a folder per class, or CIFAR-10's binary files."),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", min=2, help="Networks of each kind. [default: by experiment]")
+        int | None,
+        typer.Option("--seeds", metavar="N", min=2, help=r"Networks of each kind. \[default: by experiment]"),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")] = "cpu",
     resume: Annotated[bool, typer.Option("--resume", help="Use what earlier runs of the same work have kept.")] = False,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", metavar="N", min=1, help="Processes. [default: one per core on the CPU, else 1]"),
+        typer.Option("--jobs", metavar="N", min=1, help=r"Processes. \[default: one per core on the CPU, else 1]"),
     ] = None,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where everything is written.")] = Path(
         "reproduction"
