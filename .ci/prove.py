@@ -4,7 +4,8 @@ Resumable: a test file that passed is not run again as long as neither the packa
 file itself has changed. Results are kept under .prove/, and the table is written after every file, with what is still
 to be run. Exits with 1 if any file fails.
 
-Usage: python .ci/prove.py [part of a test file's name ...]
+Usage: python .ci/prove.py [NAME ...], where NAME is a test file (test_image, measure/test_image), a folder of them
+(measure) or a pattern (test_image*).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -59,10 +61,11 @@ def named(path: Path, known: dict[str, Path]) -> set[str]:
 def digest(proof: Path) -> str:
     """One hash over what a proof depends on: its part of the package, the examples, and what it names of the tests."""
     text = proof.read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", text))
     used = [proof]
     for path in sorted((ROOT / "tests").rglob("*.py")):
         shared = "corpus" if "corpus" in path.relative_to(ROOT).parts else path.stem
-        if path != proof and (shared == "conftest" or shared in text):
+        if path != proof and (shared == "conftest" or shared in words):
             used.append(path)
     known = modules()
     if "subprocess" in text or "CliRunner" in text:
@@ -142,11 +145,20 @@ def table(files: list[Path], results: dict[Path, dict[str, object]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def meant(path: Path, name: str) -> bool:
+    """Whether a name on the command line is that of a test file, or of a folder that it is in."""
+    file = path.relative_to(ROOT).with_suffix("")
+    return any(place.match(name.removesuffix(".py")) for place in (file, *file.parents[:-1]))
+
+
 def main() -> int:
     """Run what is asked for, and keep the table up to date."""
     wanted = sys.argv[1:]
     files = sorted((ROOT / "tests").rglob("test_*.py"))
-    chosen = [f for f in files if not wanted or any(w in f.as_posix() for w in wanted)]
+    unknown = [name for name in wanted if not any(meant(path, name) for path in files)]
+    if unknown:
+        sys.exit(f"no test file or folder is called {', '.join(unknown)}")
+    chosen = [path for path in files if not wanted or any(meant(path, name) for name in wanted)]
     KEPT.mkdir(exist_ok=True)
     results = {path: kept for path in files if (kept := earlier(path)) is not None}
     for path in chosen:

@@ -1,9 +1,10 @@
-"""docs/ci.md and the hook: the workflow's commands run on the examples, the hook runs as pre-commit would run it."""
+"""docs/ci.md, the hook, the proofs: the workflow's commands run on the examples, the hook as pre-commit would run it."""
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -187,3 +188,14 @@ def test_the_worst_file_counts(tmp_path, monkeypatch, capsys, arguments, code):
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err
     assert (code == 2) == captured.err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("test_image", 1), ("tests/measure/test_image.py", 1), ("measure/test_image*", 2), ("image", 0), ("theory", None)],
+)
+def test_proofs_are_chosen_by_their_whole_names(name, count):
+    meant = runpy.run_path(str(ROOT / ".ci" / "prove.py"))["meant"]
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    chosen = [path for path in files if meant(path, name)]
+    assert len(chosen) == (len(list((ROOT / "tests" / "theory").glob("test_*.py"))) if count is None else count)
