@@ -1,4 +1,4 @@
-"""docs/ci.md, the hook, the proofs: the workflow's commands run on the examples, the hook as pre-commit would run it."""
+"""docs/ci.md, the hook, the proofs: the commands of the workflow run on the examples, the hook as pre-commit runs it."""
 
 from __future__ import annotations
 
