@@ -1,4 +1,4 @@
-"""docs/ci.md, the hook, the proofs: the commands of the workflow run on the examples, the hook as pre-commit runs it."""
+"""docs/ci.md, the hook, the proofs: the workflow's commands run on the examples, the hook runs as for pre-commit."""
 
 from __future__ import annotations
 
