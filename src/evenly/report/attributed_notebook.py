@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evenly.report import attributed_words as wording
 from evenly.report.attributed_page import ranked
-from evenly.report.attributed_words import LAYER_HEAD, LINE_HEAD, explained, layer_rows, line_rows, together, verdict
 from evenly.report.notebook import headed, plain_table
 from evenly.report.page.markup import Markup, tag
 
@@ -21,9 +21,9 @@ def to_html(found: Attribution) -> str:
     """The verdict, the lines, and for each the layers behind it, as one ``div``."""
     return tag(
         "div",
-        headed(found.model, f": lines in {explained(found)}"),
-        [tag("p", sentence) for sentence in verdict(found)],
-        plain_table(LINE_HEAD, line_rows(found)),
+        headed(found.model, f": lines in {wording.explained(found)}"),
+        [tag("p", sentence) for sentence in wording.verdict(found)],
+        plain_table(wording.LINE_HEAD, wording.line_rows(found)),
         [_period(found, period) for period in found.present],
         [tag("p", note) for note in found.notes],
     )
@@ -31,8 +31,8 @@ def to_html(found: Attribution) -> str:
 
 def _period(found: Attribution, period: int) -> list[Markup | None]:
     return [
-        headed(f"Period {period}, each layer made even alone", None),
+        headed(wording.alone(period), None),
         ranked(found, period, _WIDE),
-        plain_table(LAYER_HEAD, layer_rows(found, period)),
-        tag("p", together(found, period)),
+        plain_table(wording.LAYER_HEAD, wording.layer_rows(found, period)),
+        tag("p", wording.together(found, period)),
     ]

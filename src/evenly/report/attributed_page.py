@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from evenly.report.attributed_words import (
-    LAYER_HEAD,
-    LEGEND,
-    LINE_HEAD,
-    explained,
-    layer_rows,
-    line_rows,
-    together,
-    untestable,
-    verdict,
-)
+from evenly.report import attributed_words as wording
 from evenly.report.page.charts import Bar, Paint, bars, fitted
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, facts, fold, listing, table
@@ -49,8 +39,8 @@ def render(found: Attribution, view: View) -> str:
         subject=found.model,
         verdict=("bad" if found.present else "good", headline(found)),
         lead=[
-            [tag("p", sentence) for sentence in verdict(found)] if found.present else None,
-            tag("p", f"Lines in {explained(found)}, for {count(found.signals, 'signal')}: {found.inputs}."),
+            [tag("p", sentence) for sentence in wording.verdict(found)] if found.present else None,
+            tag("p", wording.introduction(found)),
         ],
         top=facts(_facts(found)),
         sections=[_lines(found), *sections_of(found), _untested(found), Section("notes", "Notes", _notes(found))],
@@ -88,14 +78,14 @@ def _facts(found: Attribution) -> Iterator[tuple[str, Content, Content, str]]:
 def _lines(found: Attribution) -> Section:
     rows = [
         (period, level, interval, badge("a line", "strong") if there != "-" else badge("no line", "good"))
-        for period, level, interval, there in line_rows(found)
+        for period, level, interval, there in wording.line_rows(found)
     ]
     about = (
         "Power over that of the nearest clean neighbours. A line is there if its interval lies above 3 dB, twice the "
         "power of what is around it."
     )
     return Section(
-        "lines", "Lines", [table("Lines", LINE_HEAD, rows, figures={1, 2}, kind="slim")] if rows else [], about
+        "lines", "Lines", [table("Lines", wording.LINE_HEAD, rows, figures={1, 2}, kind="slim")] if rows else [], about
     )
 
 
@@ -105,15 +95,14 @@ def sections_of(found: Attribution) -> list[Section]:
 
 
 def _period(found: Attribution, period: int) -> Section:
-    rows = layer_rows(found, period)
-    legend = LEGEND.format(what="the output" if found.direction == "forward" else "the input")
+    rows = wording.layer_rows(found, period)
     content: list[Content] = [
         tag("h3", f"Period {period}: each layer made even alone"),
         fitted(lambda width: ranked(found, period, width) or Markup()),
-        table(f"Layers behind period {period}", LAYER_HEAD, rows, figures={3, 4, 5, 6}),
+        table(f"Layers behind period {period}", wording.LAYER_HEAD, rows, figures={3, 4, 5, 6}),
         _explained(found, period),
         _budgets(found, period),
-        fold("What these figures are", [tag("p", words, class_="note") for words in (legend, _BUDGET)]),
+        fold("What these figures are", [tag("p", words, class_="note") for words in (wording.legend(found), _BUDGET)]),
     ]
     if not found.ranking(period):
         content.insert(1, tag("p", "No layer alone makes it fall for certain."))
@@ -146,7 +135,7 @@ def _effect_bar(name: str, effect: Effect, kind: Literal["certain", "not certain
 
 def _explained(found: Attribution, period: int) -> Content:
     """From what every layer removes alone to what all remove together."""
-    words = together(found, period)
+    words = wording.together(found, period)
     if words is None:
         return None
     rows: list[Bar] = []
@@ -238,7 +227,7 @@ def _last(found: Attribution, period: int) -> Markup | None:
 
 def _untested(found: Attribution) -> Section:
     about = "Layers that cannot be edited, so that they may be guilty all the same."
-    made = table("Layers that could not be tested", ("layer", "kind", "why"), untestable(found))
+    made = table("Layers that could not be tested", ("layer", "kind", "why"), wording.untestable(found))
     return Section("untested", "Not testable", [made] if made else [], about)
 
 

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAYER_HEAD",
-    "LEGEND",
     "LINE_HEAD",
+    "alone",
     "explained",
+    "introduction",
     "layer_rows",
+    "legend",
     "line_rows",
     "together",
     "untestable",
@@ -23,7 +25,7 @@ __all__ = [
 
 LINE_HEAD = ("period", "level, dB", "95 % interval", "")
 LAYER_HEAD = ("", "layer", "kind", "falls by, dB", "95 % interval", "removed, %", "created here, %")
-LEGEND = (
+_LEGEND = (
     "period: in samples of {what}; level: power of the lines over that of their nearest neighbours; falls by: how far "
     "they fall when this layer alone is made even; removed: share of their power that is gone; created here: share "
     "of the line in the layer's own result that it creates itself (more than 100 % where it cancels part of what "
@@ -34,6 +36,21 @@ LEGEND = (
 def explained(found: Attribution) -> str:
     """What has the lines."""
     return f"output '{found.output}'" if found.direction == "forward" else "the squared gradient of the input"
+
+
+def introduction(found: Attribution) -> str:
+    """What has the lines, and what the network was run on."""
+    return f"Lines in {explained(found)}, for {count(found.signals, 'signal')}: {found.inputs}."
+
+
+def alone(period: int) -> str:
+    """The heading of the layers behind a line."""
+    return f"Period {period}, each layer made even alone"
+
+
+def legend(found: Attribution) -> str:
+    """What the figures mean."""
+    return _LEGEND.format(what="the output" if found.direction == "forward" else "the input")
 
 
 def line_rows(found: Attribution) -> list[tuple[str, ...]]:

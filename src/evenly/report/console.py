@@ -17,10 +17,9 @@ from evenly.report.words import (
     clean,
     count,
     geometry,
-    interesting,
-    period,
-    ratio,
+    layer_figures,
     shape,
+    shown_layers,
     summary,
     unit,
     verdict_lines,
@@ -30,10 +29,7 @@ if TYPE_CHECKING:
     from evenly.check.result import LayerResult, Report
     from evenly.report import View
 
-__all__ = ["MOST_LAYERS", "render"]
-
-MOST_LAYERS = 40
-"""Networks with more layers show only those that do more than pass patterns on, unless the view is verbose."""
+__all__ = ["render"]
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _LEGEND = {
@@ -67,17 +63,17 @@ def _header(paper: Paper, report: Report) -> None:
 
 
 def _layers(paper: Paper, report: Report, verbose: bool) -> None:
-    named = {f.layer for f in report.findings}
-    shown = list(report.layers)
-    if len(shown) > MOST_LAYERS and not verbose:
-        shown = [layer for layer in shown if interesting(layer, named)]
+    shown = shown_layers(report, every=verbose)
     hidden = len(report.layers) - len(shown)
     paper.title("Layers" + (f" ({count(hidden, 'layer')} that only pass patterns on hidden)" if hidden else ""))
     if not shown:
         paper.line("none with spatial meaning" if not report.layers else "none to show", indent=2)
     else:
         columns = _columns(shown)
-        paper.add(_table(columns), indent=2)
+        # Names may fold anywhere; figures and words of the tool never do.
+        figures = {number for number, name in enumerate(columns) if name in _LEGEND}
+        whole = figures | {number for number, name in enumerate(columns) if name == "op"}
+        paper.table(list(columns), zip(*columns.values(), strict=True), figures=figures, whole=whole)
         steps = unit(report.model.outputs[0]["shape"]) if report.model.outputs else "samples"
         legend = "; ".join(f"{name}: {words.format(steps=steps)}" for name, words in _LEGEND.items() if name in columns)
         if legend:
@@ -90,31 +86,13 @@ def _layers(paper: Paper, report: Report, verbose: bool) -> None:
 def _columns(layers: list[LayerResult]) -> dict[str, list[str]]:
     """The columns of the table; those with nothing to say are left out."""
     columns = {
-        "layer": [clean(x.name) for x in layers],
+        "layer": [x.name for x in layers],
         "op": [x.op for x in layers],
         "shape": [geometry(x) for x in layers],
-        "overlap": [ratio(x.unevenness, "holes") for x in layers],
-        "gradient": [ratio(x.gradient_unevenness, "dead") for x in layers],
-        "period": [period(x.period) for x in layers],
-        "ripple": [ratio(x.ripple, "inf") for x in layers],
-        "role": [x.role + (f" (by {clean(x.removed_by)})" if x.removed_by else "") for x in layers],
+        **dict(zip(_LEGEND, map(list, zip(*map(layer_figures, layers), strict=True)), strict=True)),
+        "role": [x.role + (f" (by {x.removed_by})" if x.removed_by else "") for x in layers],
     }
     return {name: cells for name, cells in columns.items() if set(cells) != {"-"}}
-
-
-def _table(columns: dict[str, list[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in columns:
-        # Names may fold anywhere; figures and words of the tool never do.
-        table.add_column(
-            name,
-            justify="right" if name in _LEGEND else "left",
-            overflow="fold",
-            no_wrap=name in _LEGEND or name == "op",
-        )
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def _findings(paper: Paper, report: Report) -> None:
@@ -142,10 +120,7 @@ def _verdict(paper: Paper, report: Report) -> None:
         paper.line(clean(heading), style="bold", indent=2)
         for line in lines or ["nothing to say"]:
             paper.line(clean(line), indent=4)
-    if report.notes:
-        paper.title("Notes")
-        for note in report.notes:
-            paper.line(clean(note), indent=2)
+    paper.notes(report.notes)
 
 
 def _summary(paper: Paper, report: Report) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evenly.report.attributed_console import render as attributed
-from evenly.report.fixed_words import Sheet, certificate, facts, sheets, tone, verdict
+from evenly.report.fixed_words import certificate, certified, facts, sheets, tone, verdict
 from evenly.report.paper import Paper
 from evenly.report.words import clean
 
@@ -36,19 +36,16 @@ def render(report: FixReport, view: View) -> str:
     paper.add(_named(facts(report)), indent=2)
     for sheet in sheets(report):
         paper.title(sheet.title)
-        paper.add(_table(sheet), indent=2)
+        paper.table(sheet.head, sheet.rows, figures=sheet.figures, whole=sheet.figures, marked=sheet.marked)
         if sheet.about:
             paper.line(sheet.about, style="dim", indent=2)
         if sheet.key == "check":
-            paper.line(f"{'' if report.certificate else 'not '}certified: {certificate(report)}", indent=2)
+            paper.line(f"{certified(report)}: {certificate(report)}", indent=2)
     if report.attribution is not None:
         paper.title("Where the lines came from")
         inside = attributed(report.attribution, replace(view, width=view.width - 2, colour=False))
         paper.add(Text(inside.rstrip()), indent=2)
-    if report.notes:
-        paper.title("Notes")
-        for note in report.notes:
-            paper.line(clean(note), indent=2)
+    paper.notes(report.notes)
     return paper.text()
 
 
@@ -59,13 +56,3 @@ def _named(entries: Iterable[tuple[str, str]]) -> Table:
     for name, words in entries:
         grid.add_row(Text(name), Text(clean(words)))
     return grid
-
-
-def _table(sheet: Sheet) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, name in enumerate(sheet.head):
-        figure = number in sheet.figures
-        table.add_column(name, justify="right" if figure else "left", overflow="fold", no_wrap=figure)
-    for number, row in enumerate(sheet.rows):
-        table.add_row(*(Text(clean(cell)) for cell in row), style="bold" if number in sheet.marked else "")
-    return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evenly.report.attributed_markdown import render as attributed
-from evenly.report.fixed_words import Sheet, certificate, facts, sheets, verdict
+from evenly.report.fixed_words import Sheet, certificate, certified, facts, sheets, verdict
 from evenly.report.markdown_parts import Safe, bullets, code, details, heading, page, paragraph, strong, table
 
 if TYPE_CHECKING:
@@ -23,13 +23,12 @@ _NAMES = {"lines": (0,), "outputs": (0,), "layers": (0,), "check": (3,)}
 def render(report: FixReport, view: View) -> str:
     """The report as Markdown; the view changes nothing."""
     tables = sheets(report)
-    sign = Safe("" if report.certificate else "not ")
     return page(
         heading(2, "evenly fix", code(report.model)),
         strong(verdict(report) + "."),
         paragraph(Safe("Next:"), report.proposal) if report.proposal else Safe(""),
         *(part for sheet in tables if sheet.key in _OPEN for part in _opened(sheet)),
-        paragraph(Safe(f"{sign}certified:".capitalize()), certificate(report)),
+        paragraph(Safe(f"{certified(report)}:".capitalize()), certificate(report)),
         *(details(sheet.title, *_table(sheet)) for sheet in tables if sheet.key not in _OPEN),
         details("Where the lines came from", Safe(attributed(report.attribution, view).strip()))
         if report.attribution is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evenly.report.fixed_charts import falls, tried
-from evenly.report.fixed_words import certificate, sheets, verdict
+from evenly.report.fixed_words import certificate, certified, sheets, verdict
 from evenly.report.notebook import headed, plain_table
 from evenly.report.page.markup import tag
 
@@ -22,7 +22,6 @@ _SHOWN = ("lines", "outputs", "layers", "cost")
 def to_html(report: FixReport) -> str:
     """The verdict, what came of lines, output and layers, and what it cost, as one ``div``."""
     tables = [sheet for sheet in sheets(report) if sheet.key in _SHOWN]
-    certified = "certified" if report.certificate else "not certified"
     return tag(
         "div",
         headed(report.model, f": {verdict(report)}"),
@@ -30,6 +29,6 @@ def to_html(report: FixReport) -> str:
         falls(report, _WIDE),
         tried(report, _WIDE),
         [[headed(sheet.title, None), plain_table(sheet.head, sheet.rows)] for sheet in tables],
-        tag("p", f"{certified}: {certificate(report)}"),
+        tag("p", f"{certified(report)}: {certificate(report)}"),
         [tag("p", note) for note in report.notes],
     )

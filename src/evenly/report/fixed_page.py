@@ -11,6 +11,7 @@ from evenly.report.fixed_samples import pictures, spectra
 from evenly.report.fixed_words import (
     Sheet,
     certificate,
+    certified,
     compared,
     facts,
     over,
@@ -149,7 +150,7 @@ def _tried(report: FixReport, sheet: Sheet | None) -> Section:
 
 
 def _check(report: FixReport, sheet: Sheet | None) -> Section:
-    sign = badge("certified" if report.certificate else "not certified", "good" if report.certificate else "warning")
+    sign = badge(certified(report), "good" if report.certificate else "warning")
     return Section("check", "Check", _stack(*_table(sheet), tag("p", sign, " ", certificate(report))))
 
 

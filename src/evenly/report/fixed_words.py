@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Sheet",
     "certificate",
+    "certified",
     "compared",
     "facts",
     "over",
@@ -164,6 +165,11 @@ def certificate(report: FixReport) -> str:
     if report.certificate:
         return "the weights keep constants constant away from the borders, whatever the data are."
     return "a constant may still get a pattern; the figures hold for data like these."
+
+
+def certified(report: FixReport) -> str:
+    """``certified``, ``not certified``."""
+    return "certified" if report.certificate else "not certified"
 
 
 # -------------------------------------------------------------------------------------------------------------- tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evenly.report.markdown_parts import Safe, bullets, code, details, escaped, heading, page, paragraph, strong, table
-from evenly.report.words import WEIGHTS, count, geometry, interesting, period, ratio, shape, summary, verdict_lines
+from evenly.report.words import WEIGHTS, count, geometry, layer_figures, shape, shown_layers, summary, verdict_lines
 
 if TYPE_CHECKING:
     from evenly.check.result import Report
@@ -15,7 +15,6 @@ __all__ = ["render"]
 
 _FINDINGS = ("severity", "code", "layer", "finding", "fix")
 _LAYERS = ("layer", "op", "shape", "overlap", "gradient", "period", "ripple", "role")
-_MOST_LAYERS = 40
 
 
 def render(report: Report, view: View) -> str:
@@ -57,22 +56,8 @@ def _verdict(report: Report) -> list[Safe]:
 
 
 def _layers(report: Report, verbose: bool) -> Safe:
-    named = {f.layer for f in report.findings}
-    every = verbose or len(report.layers) <= _MOST_LAYERS
-    shown = [layer for layer in report.layers if every or interesting(layer, named)]
-    rows = [
-        (
-            code(x.name),
-            x.op,
-            geometry(x),
-            ratio(x.unevenness, "holes"),
-            ratio(x.gradient_unevenness, "dead"),
-            period(x.period),
-            ratio(x.ripple, "inf"),
-            x.role,
-        )
-        for x in shown
-    ]
+    shown = shown_layers(report, every=verbose)
+    rows = [(code(x.name), x.op, geometry(x), *layer_figures(x), x.role) for x in shown]
     hidden = len(report.layers) - len(shown)
     left = f", without {hidden} that only pass patterns on" if hidden else ""
     return details(f"{count(len(report.layers), 'layer')}{left}", table(_LAYERS, rows, figures=(3, 4, 5, 6)))

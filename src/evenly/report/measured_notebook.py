@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evenly.measure.result import VERDICTS, Measurement
+from evenly.measure.result import Measurement
 from evenly.report.measured_words import (
     NOUNS,
     PICTURE_HEAD,
-    SOUND_HEAD,
     UNITS,
     judged,
+    period_table,
     picture_rows,
     size,
-    sound_rows,
     testable,
+    unmeasured,
+    verdicts,
     where,
 )
 from evenly.report.notebook import headed, plain_table
@@ -37,16 +38,14 @@ def to_html(measurement: Measurement | AudioMeasurement) -> str:
     record = measurement.to_dict()
     kind = "image" if isinstance(measurement, Measurement) else "audio"
     verdict = judged(measurement, UNITS[kind]) if testable(record) else "Too small to test any period"
+    found = []
     if isinstance(measurement, Measurement):
         found = [f"{p} px: {where(measurement.periods[p])}" for p in measurement.found]
-        whole = _table(PICTURE_HEAD, picture_rows(measurement.periods))
-    else:
-        found, whole = [], _table(SOUND_HEAD, sound_rows(measurement.periods))
     lines = [*(f"likely cause: {cause.text}" for cause in measurement.causes), *found, *measurement.notes]
     return tag(
         "div",
         headed(measurement.path or NOUNS[kind], f", {size(record)}: {verdict}"),
-        whole,
+        _table(*period_table(measurement)),
         [tag("p", line) for line in lines],
         _drawing(measurement),
     )
@@ -54,12 +53,13 @@ def to_html(measurement: Measurement | AudioMeasurement) -> str:
 
 def set_to_html(measured: SetMeasurement) -> str:
     """The verdict of a set, how many files had which, and every period, as one ``div``."""
-    tally = ", ".join(f"{measured.verdicts.get(v, 0)} {v}" for v in reversed(VERDICTS))
-    failed = f", {measured.failed_count} could not be" if measured.failed_count else ""
     verdict = judged(measured, "px") if measured.count else "Nothing could be measured"
     return tag(
         "div",
-        headed(f"{count(measured.count, 'file')} measured{failed}", f": {verdict}; single files: {tally}"),
+        headed(
+            f"{count(measured.count, 'file')} measured{unmeasured(measured)}",
+            f": {verdict}; single files: {verdicts(measured)}",
+        ),
         _table(PICTURE_HEAD, picture_rows(measured.periods)),
         [tag("p", f"{kind}: {count(number, 'file')}") for kind, number in sorted(measured.causes.items())],
         [tag("p", f"{failure.path}: {failure.reason}") for failure in measured.failed],

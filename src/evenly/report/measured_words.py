@@ -6,13 +6,13 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from evenly.measure.result import TRACES
+from evenly.measure.result import TRACES, VERDICTS, Measurement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-    from evenly.measure.result import ComparedTrace, Comparison, Measurement, PeriodResult, SetMeasurement, Trace
+    from evenly.measure.result import ComparedTrace, Comparison, PeriodResult, SetMeasurement, Trace
     from evenly.measure.sound_result import AudioMeasurement, SoundPeriod
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "PICTURE_HEAD",
     "SOUND_HEAD",
     "UNITS",
+    "causes",
     "compared",
     "compared_rows",
     "decibels",
@@ -31,6 +32,7 @@ __all__ = [
     "file_words",
     "judged",
     "percent",
+    "period_table",
     "periods",
     "picture_rows",
     "probability",
@@ -38,6 +40,8 @@ __all__ = [
     "sound_rows",
     "strongest",
     "testable",
+    "unmeasured",
+    "verdicts",
     "where",
 ]
 
@@ -128,6 +132,21 @@ def judged(item: Measurement | AudioMeasurement | SetMeasurement, unit: str) -> 
     )
 
 
+def verdicts(found: SetMeasurement) -> str:
+    """``3 strong, 0 weak, 9 none``: how many single files have which verdict."""
+    return ", ".join(f"{found.verdicts.get(v, 0)} {v}" for v in reversed(VERDICTS))
+
+
+def causes(found: SetMeasurement) -> str:
+    """How many files have which likely cause, each cause with its number; empty where none has any."""
+    return ", ".join(f"{cause} {number}" for cause, number in sorted(found.causes.items()))
+
+
+def unmeasured(found: SetMeasurement) -> str:
+    """``, 2 could not be``, to follow how many were measured; empty where all were."""
+    return f", {found.failed_count} could not be" if found.failed_count else ""
+
+
 def compared(comparison: Comparison, first: str, second: str, unit: str) -> str:
     """The verdict of a comparison as a sentence without its end."""
     if comparison.verdict == "none":
@@ -213,6 +232,13 @@ def sound_rows(results: Mapping[int, SoundPeriod | None]) -> list[tuple[str, ...
             )
         )
     return rows
+
+
+def period_table(item: Measurement | AudioMeasurement) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Names of columns, and a row per period, of one file."""
+    if isinstance(item, Measurement):
+        return PICTURE_HEAD, picture_rows(item.periods)
+    return SOUND_HEAD, sound_rows(item.periods)
 
 
 def compared_rows(comparison: Comparison, unit: str) -> list[tuple[str, ...]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.patterns import overlap_picture
-from evenly.report.words import count, geometry, interesting, period, ratio, summary, verdict_lines
+from evenly.report.words import count, geometry, layer_figures, shown_layers, summary, verdict_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,13 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["headed", "plain_table", "to_html"]
 
-_MOST_ROWS = 40
-
 
 def to_html(report: Report) -> str:
     """The findings, the layers that do something to a pattern with its picture, and the verdict, as one ``div``."""
-    named = {f.layer for f in report.findings}
-    layers = [x for x in report.layers if len(report.layers) <= _MOST_ROWS or interesting(x, named)]
+    layers = shown_layers(report)
     hidden = len(report.layers) - len(layers)
     return tag(
         "div",
@@ -32,20 +29,7 @@ def to_html(report: Report) -> str:
         ),
         plain_table(
             ("layer", "op", "shape", "pattern", "overlap", "gradient", "period", "ripple", "role"),
-            [
-                (
-                    x.name,
-                    x.op,
-                    geometry(x),
-                    overlap_picture(x, 56),
-                    ratio(x.unevenness, "holes"),
-                    ratio(x.gradient_unevenness, "dead"),
-                    period(x.period),
-                    ratio(x.ripple, "inf"),
-                    x.role,
-                )
-                for x in layers
-            ],
+            [(x.name, x.op, geometry(x), overlap_picture(x, 56), *layer_figures(x), x.role) for x in layers],
         ),
         tag("p", f"{count(hidden, 'layer')} that only pass patterns on hidden") if hidden else None,
         [headed(heading, [[tag("br"), line] for line in lines]) for heading, lines in verdict_lines(report)],

@@ -10,7 +10,9 @@ from evenly.measure.result import TRACES, VERDICTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MOST_FILES", "Ranked"]
+    from evenly.report import View
+
+__all__ = ["MOST_FILES", "Ranked", "RankedWriter"]
 
 MOST_FILES = 20
 """Of more files than these, only those that show most are kept."""
@@ -35,6 +37,22 @@ class Ranked:
     def best(self) -> list[Mapping[str, Any]]:
         """Most first; of equals, in the order in which they came."""
         return [record for _, _, record in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
+
+
+class RankedWriter:
+    """What reporters do that keep the files that show most; see :class:`evenly.report.MeasuredReporter`."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._ranked = Ranked()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One more file; those that failed are told of with the set."""
+        if "error" not in record:
+            self._ranked.add(record)
+
+    def close(self) -> None:
+        """Nothing is held on disk."""
 
 
 def _evidence(record: Mapping[str, Any]) -> float:

@@ -12,19 +12,25 @@ if TYPE_CHECKING:
     from evenly.check.result import LayerResult, Period, Report
 
 __all__ = [
+    "MOST_LAYERS",
     "WEIGHTS",
     "clean",
     "count",
     "geometry",
     "interesting",
+    "layer_figures",
     "period",
     "ratio",
     "shape",
+    "shown_layers",
     "source_file",
     "summary",
     "unit",
     "verdict_lines",
 ]
+
+MOST_LAYERS = 40
+"""Networks with more layers show only those that do more than pass patterns on, unless every layer is asked for."""
 
 WEIGHTS = {
     "actual": "the actual ones",
@@ -101,6 +107,23 @@ def _axes(values: tuple[int | tuple[int, int], ...] | None) -> str:
 def interesting(layer: LayerResult, named: set[str]) -> bool:
     """Whether a layer says something about patterns: it does more than pass them on, or a finding names it."""
     return layer.role != "passes" or layer.name in named
+
+
+def shown_layers(report: Report, *, every: bool = False) -> list[LayerResult]:
+    """The layers that are shown of a report: all, or of more than :data:`MOST_LAYERS` the interesting ones."""
+    named = {f.layer for f in report.findings}
+    every = every or len(report.layers) <= MOST_LAYERS
+    return [layer for layer in report.layers if every or interesting(layer, named)]
+
+
+def layer_figures(layer: LayerResult) -> tuple[str, str, str, str]:
+    """Overlap, gradient, period and ripple of a layer."""
+    return (
+        ratio(layer.unevenness, "holes"),
+        ratio(layer.gradient_unevenness, "dead"),
+        period(layer.period),
+        ratio(layer.ripple, "inf"),
+    )
 
 
 def source_file(report: Report) -> str | None:

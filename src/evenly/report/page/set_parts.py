@@ -11,7 +11,7 @@ import numpy as np
 
 from evenly.errors import EvenlyError
 from evenly.measure.levels import grey_levels
-from evenly.measure.result import TRACES, VERDICTS
+from evenly.measure.result import TRACES
 from evenly.report.measured_words import (
     DIFFERENCE,
     NOUNS,
@@ -24,6 +24,8 @@ from evenly.report.measured_words import (
     probability,
     size,
     strongest,
+    unmeasured,
+    verdicts,
 )
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, badge, fold, listing, table
@@ -71,8 +73,8 @@ def set_facts(result: Measured) -> Iterator[tuple[str, Content, Content, str]]:
     """The figures of a set."""
     found = result.set
     noun = NOUNS[result.kind]
-    failed = f", {found.failed_count} could not be" if found.failed_count else ""
-    yield "Measured", count(found.count, noun), f"of {result.target}{failed}", "bad" if found.failed_count else ""
+    of = f"of {result.target}{unmeasured(found)}"
+    yield "Measured", count(found.count, noun), of, "bad" if found.failed_count else ""
     strong = found.verdicts.get("strong", 0)
     words = f"strong traces alone; {found.verdicts.get('weak', 0)} weak, {found.verdicts.get('none', 0)} none"
     yield "Single files", f"{strong} of {found.count}", words, "bad" if strong else ""
@@ -225,8 +227,7 @@ def _comparison(result: Measured, found: Comparison) -> Section:
 
 
 def _alone(found: SetMeasurement) -> list[Content]:
-    tally = ", ".join(f"{found.verdicts.get(v, 0)} {v}" for v in reversed(VERDICTS))
     return [
-        tag("p", f"{count(found.count, 'picture')} measured. {judged(found, 'px')}. Single files: {tally}."),
+        tag("p", f"{count(found.count, 'picture')} measured. {judged(found, 'px')}. Single files: {verdicts(found)}."),
         periods_table(found.periods, found.found) if found.count else None,
     ]
