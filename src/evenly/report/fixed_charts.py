@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evenly.report.fixed_words import compared, over, psnr, step
-from evenly.report.page.charts import SOFT, Area, area, drawing, key, shape, shortened, text
+from evenly.report.page.charts import Area, area, drawing, key, shape, shortened
 from evenly.report.page.markup import Markup, tag
+from evenly.report.page.svg import INK, PAINT, SOFT, text
 
 if TYPE_CHECKING:
     from evenly.fix.result import FixReport, FrontierPoint, LineChange
@@ -109,13 +110,13 @@ def _limits(where: Area, report: FixReport) -> list[Markup]:
     x, y = where.across(report.max_distortion_db), where.down(report.limit_db)
     right, bottom = where.left + where.wide, where.top + where.high
     dashed: dict[str, Any] = {
-        "stroke": "currentColor",
+        "stroke": INK,
         "class_": "frame",
         "stroke_opacity": 0.7,
         "stroke_dasharray": "5 4",
     }
     aside, anchor = (-5, "end") if x - where.left > 100 else (5, "start")  # beside what is allowed, if there is room
-    inside = tag("rect", x=x, y=y, width=right - x, height=bottom - y, class_="paint", fill="#2f86cf", fill_opacity=0.1)
+    inside = tag("rect", x=x, y=y, width=right - x, height=bottom - y, class_="paint", fill=PAINT, fill_opacity=0.1)
     return [
         inside,
         where.rule(x=report.max_distortion_db, **dashed),
@@ -138,10 +139,10 @@ def _dots(places: Sequence[_Place], right: float) -> Iterator[Markup]:
     for number, point, x, y in sorted(places, key=lambda place: place[1].chosen):
         told = tag("title", f"{number}. {point.method}: {over(point.worst_db)} at {psnr(point.psnr_db)}")
         if point.chosen:
-            yield tag("circle", cx=x, cy=y, r=11, fill="none", class_="line", stroke="#2f86cf", stroke_width=2)
-            yield tag("circle", told, cx=x, cy=y, r=6, class_="paint", fill="#2f86cf")
+            yield tag("circle", cx=x, cy=y, r=11, fill="none", class_="line", stroke=PAINT, stroke_width=2)
+            yield tag("circle", told, cx=x, cy=y, r=6, class_="paint", fill=PAINT)
         else:
-            yield tag("circle", told, cx=x, cy=y, r=5, class_="ground frame", fill="none", stroke="currentColor",
+            yield tag("circle", told, cx=x, cy=y, r=5, class_="ground frame", fill="none", stroke=INK,
                       stroke_width=1.5)  # fmt: skip
         reach = 16 if point.chosen else 10
         ways = [(reach, 0), (-reach, 0), (0, -reach - 4), (0, reach + 4)]

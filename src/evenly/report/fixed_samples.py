@@ -21,11 +21,12 @@ from evenly.report.fixed_pixels import (
     shades,
     widened,
 )
-from evenly.report.page.charts import Area, Kind, Series, fitted, series, text
+from evenly.report.page.charts import Area, Kind, Series, fitted, series
 from evenly.report.page.markup import Content, Markup, tag
 from evenly.report.page.parts import Section, fold
 from evenly.report.page.pixels import Picture, before_after, cropped, magnified
 from evenly.report.page.plots import Mark, legend, plane
+from evenly.report.page.svg import INK, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -191,7 +192,7 @@ def _curves(seen: Look, periods: Sequence[int]) -> Markup:
                 at = -float(frequency)
                 if at <= 0:
                     continue
-                found.append(where.rule(x=at, stroke="currentColor", class_="frame", stroke_dasharray="1 4"))
+                found.append(where.rule(x=at, stroke=INK, class_="frame", stroke_dasharray="1 4"))
                 if abs(at * period - 1) < 1e-9:
                     found.append(text(where.across(at) - 3, where.top + 10, f"1/{period}", "end"))
         return found

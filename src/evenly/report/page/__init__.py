@@ -26,6 +26,7 @@ A page is a heading and sections, put together by :func:`~evenly.report.page.she
 :mod:`~evenly.report.page.parts`   sections, tables, figures in words, badges, things to unfold, Markdown of rules, code
 :mod:`~evenly.report.page.pixels`  PNG without a library; pictures under one magnifier; a slider from before to after
 :mod:`~evenly.report.page.plots`   SVG: spectra with lines marked, the cell of a pattern, bars, curves, histograms
+:mod:`~evenly.report.page.svg`     what drawings share: frame, words, colours
 :mod:`~evenly.report.page.shell`   the document: style, script, content security policy, the report's JSON
 ==============================  ======================================================================================
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from evenly.report.page.markup import Content, Markup, tag
-from evenly.report.page.plots import scrolled, ticks
+from evenly.report.page.plots import ticks
+from evenly.report.page.svg import INK, OTHER, PAINT, SOFT, scrolled, svg, text
 from evenly.report.words import clean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "SOFT",
     "Area",
     "Bar",
     "Kind",
@@ -35,7 +35,6 @@ __all__ = [
     "series",
     "shape",
     "shortened",
-    "text",
 ]
 
 Kind = Literal["before", "after", "reference"]
@@ -43,11 +42,10 @@ Kind = Literal["before", "after", "reference"]
 
 Paint = Literal["paint", "other", "ground"]
 
-SOFT = "#808890"
 _MARKS: dict[Kind, tuple[str, str]] = {
-    "before": ("mark", "#dd7a2c"),
-    "after": ("line", "#2f86cf"),
-    "reference": ("frame", "currentColor"),
+    "before": ("mark", OTHER),
+    "after": ("line", PAINT),
+    "reference": ("frame", INK),
 }
 _DASHES: dict[Kind, str | None] = {"before": None, "after": None, "reference": "2 3"}
 _MOST_POINTS = 1200  # of a series that a screen can show
@@ -161,12 +159,6 @@ def area(
     return Area(x, y, left, top, width - left - right, height - top - bottom)
 
 
-def text(x: float, y: float, words: str, anchor: str = "middle", kind: str = "soft", **more: str | float) -> Markup:
-    """Words in a drawing."""
-    fill = "currentColor" if kind.startswith("ink") else SOFT
-    return tag("text", words, x=x, y=y, text_anchor=anchor, class_=kind, fill=fill, font_size=11, **more)
-
-
 def fitted(draw: Callable[[float], Markup], wide: float = 720) -> Markup:
     """A drawing made twice, for screens and for phones; letters have one size on both."""
     return tag("div", tag("div", draw(wide), class_="wide"), tag("div", draw(_PHONE), class_="narrow"))
@@ -174,17 +166,7 @@ def fitted(draw: Callable[[float], Markup], wide: float = 720) -> Markup:
 
 def drawing(width: float, height: float, label: str, *content: Content) -> Markup:
     """An SVG that says what it shows; a wide one keeps its size and scrolls, others shrink where they must."""
-    found = tag(
-        "svg",
-        tag("title", label),
-        content,
-        viewBox=f"0 0 {width:g} {height:g}",
-        width=width,
-        height=height,
-        role="img",
-        aria_label=label,
-        class_="drawing",
-    )
+    found = svg(width, height, label, *content)
     return scrolled(found, label) if width > _SHRINKING else found
 
 
@@ -290,7 +272,7 @@ def bars(rows: Sequence[Bar], label: str, *, name: str, width: float = 720) -> M
     parts: list[Content] = [where.columns(int(width / 110)), where.names(name)]
     for n, (row, words) in enumerate(zip(rows, labels, strict=True)):
         parts.append(_bar(where, where.top + _ROW * (n + 0.5), row, words))
-    parts.append(where.rule(x=0.0, stroke="currentColor", class_="frame", stroke_opacity=1.0))
+    parts.append(where.rule(x=0.0, stroke=INK, class_="frame", stroke_opacity=1.0))
     return drawing(width, height, label, parts)
 
 
@@ -302,7 +284,7 @@ def shortened(label: str, width: float) -> str:
 
 def _bar(where: Area, y: float, row: Bar, label: str) -> list[Markup]:
     ends = sorted((where.across(row.start), where.across(row.end)))
-    fill = {"paint": "#2f86cf", "other": "#dd7a2c", "ground": SOFT}[row.paint]
+    fill = {"paint": PAINT, "other": OTHER, "ground": SOFT}[row.paint]
     kind = "soft" if row.paint == "ground" else row.paint
     found = [
         text(where.left - 10 if where.x[0] == 0 else where.left - 4, y, label, "end", "ink", dy="0.36em"),
@@ -313,7 +295,7 @@ def _bar(where: Area, y: float, row: Bar, label: str) -> list[Markup]:
     if row.interval is not None:
         low, high = map(where.across, row.interval)
         path = f"M{low:.1f} {y:.1f}H{high:.1f}M{low:.1f} {y - 5:.1f}v10M{high:.1f} {y - 5:.1f}v10"
-        for class_, stroke, size in (("under", "none", 3.2), ("frame", "currentColor", 1.6)):
+        for class_, stroke, size in (("under", "none", 3.2), ("frame", INK, 1.6)):
             found.append(tag("path", d=path, fill="none", class_=class_, stroke=stroke, stroke_width=size))
     return found
 

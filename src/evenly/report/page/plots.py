@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evenly.report.page.markup import Content, Markup, tag
+from evenly.report.page.markup import Markup, tag
 from evenly.report.page.pixels import uri
+from evenly.report.page.svg import INK, OTHER, PAINT, SOFT, scrolled, svg, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["RAMP", "Mark", "bar", "cell", "curve", "histogram", "indices", "legend", "plane", "ticks"]
 
-_INK, _SOFT, _PAINT, _OTHER = "currentColor", "#808890", "#2f86cf", "#dd7a2c"
-"""Colours where there is no style: they can be seen on black and on white."""
-_PAINTS = {"paint": _PAINT, "other": _OTHER}
+_PAINTS = {"paint": PAINT, "other": OTHER}
 
 # The five colours of viridis at 0, 1/4, 1/2, 3/4 and 1, and between them straight lines.
 _STOPS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], np.float64)
@@ -57,31 +56,12 @@ def legend(low: str, high: str) -> Markup:
     return tag("span", low, " ", image, " ", high, class_="ramp")
 
 
-def _svg(width: float, height: float, label: str, *content: Content, kind: str | None = None) -> Markup:
-    return tag(
-        "svg",
-        tag("title", label),
-        content,
-        viewBox=f"0 0 {width:g} {height:g}",
-        width=width,
-        height=height,
-        role="img",
-        aria_label=label,
-        class_=f"drawing {kind}" if kind else "drawing",
-    )
-
-
-def _text(x: float, y: float, words: str, anchor: str = "middle", kind: str = "soft", **more: str | float) -> Markup:
-    fill = _INK if kind.startswith("ink") else _SOFT
-    return tag("text", words, x=x, y=y, text_anchor=anchor, class_=kind, fill=fill, font_size=11, **more)
-
-
 def _shape(rank: int, x: float, y: float, size: float = 6.5) -> Markup:
     """A ring, a square, a diamond, a triangle, ...: shapes as well as colours tell marks apart."""
     common: dict[str, str | float] = {
         "class_": "mark",
         "fill": "none",
-        "stroke": _OTHER,
+        "stroke": OTHER,
         "stroke_width": 2.2,
         "vector_effect": "non-scaling-stroke",
     }
@@ -123,7 +103,7 @@ def bar(share: float, kind: str = "paint") -> Markup:
     """
     return tag(
         "svg",
-        tag("rect", width="100%", height=8, rx=2, class_="ground", fill=_SOFT, fill_opacity=0.2),
+        tag("rect", width="100%", height=8, rx=2, class_="ground", fill=SOFT, fill_opacity=0.2),
         tag(
             "rect",
             width=f"{100 * min(max(share, 0.0), 1.0):.2f}%",
@@ -174,11 +154,11 @@ def cell(
             squares.append(tag("rect", **where, class_=kind, fill=_PAINTS[kind], fill_opacity=abs(value) / most))
     for y, line in enumerate(words):
         for x, word in enumerate(line):
-            squares.append(_text((x + 0.5) * size, (y + 0.5) * tall, word, kind="ink halo", dy="0.36em"))
+            squares.append(text((x + 0.5) * size, (y + 0.5) * tall, word, kind="ink halo", dy="0.36em"))
     width, height = columns * size - 1.5, rows * tall - 1.5
     box = {"x": 0.75, "y": 0.75, "width": width, "height": height}
-    frame = tag("rect", **box, fill="none", stroke=_INK, stroke_width=1.5, class_="frame")
-    return _svg(across * size, down * tall, label, squares, frame if copies > 1 else None, kind="cell")
+    frame = tag("rect", **box, fill="none", stroke=INK, stroke_width=1.5, class_="frame")
+    return svg(across * size, down * tall, label, squares, frame if copies > 1 else None, kind="cell")
 
 
 def plane(values: NDArray[np.floating], label: str, marks: Sequence[Mark], high: float) -> Markup:
@@ -203,11 +183,11 @@ def plane(values: NDArray[np.floating], label: str, marks: Sequence[Mark], high:
 
     axes = []
     for number, words in ((-0.5, "-1/2"), (-0.25, "-1/4"), (0.0, "0"), (0.25, "1/4"), (0.5, "1/2")):
-        axes.append(_text(left + place(number), top + size + 20, words))
-        axes.append(_text(left - 12, top + place(number), words, "end", dy="0.36em"))
+        axes.append(text(left + place(number), top + size + 20, words))
+        axes.append(text(left - 12, top + place(number), words, "end", dy="0.36em"))
     shapes = [_shape(m.rank, left + place(m.x), top + place(m.y or 0.0)) for m in marks]
-    names = _text(left + size / 2, top + size + 38, "cycles per pixel, across and down")
-    drawing = _svg(left + size + 14, top + size + 46, label, image, axes, shapes, names, kind="plane")
+    names = text(left + size / 2, top + size + 38, "cycles per pixel, across and down")
+    drawing = svg(left + size + 14, top + size + 46, label, image, axes, shapes, names, kind="plane")
     return tag("div", drawing, _key(marks), class_="plot")
 
 
@@ -250,23 +230,18 @@ def curve(
     path = " ".join(f"{across(float(x[n])):.1f},{down(float(y[n])):.1f}" for n in peaks)
     parts: list[Markup] = []
     for value in ticks(y_low, y_high, 5):
-        parts.append(tag("line", x1=left, x2=width - right, y1=down(value), y2=down(value), class_="grid", stroke=_SOFT,
+        parts.append(tag("line", x1=left, x2=width - right, y1=down(value), y2=down(value), class_="grid", stroke=SOFT,
                          stroke_opacity=0.3))  # fmt: skip
-        parts.append(_text(left - 8, down(value), f"{value:g}", "end", dy="0.36em"))
-    parts += [_text(across(value), height - bottom + 18, f"{value:g}") for value in ticks(x_low, x_high, 8)]
-    line = tag("polyline", points=path, fill="none", stroke=_PAINT, stroke_width=1.2, class_="line")
+        parts.append(text(left - 8, down(value), f"{value:g}", "end", dy="0.36em"))
+    parts += [text(across(value), height - bottom + 18, f"{value:g}") for value in ticks(x_low, x_high, 8)]
+    line = tag("polyline", points=path, fill="none", stroke=PAINT, stroke_width=1.2, class_="line")
     shapes = [_shape(m.rank, across(m.x), down(float(np.interp(m.x, x, y))), 5.5) for m in marks]
     titles = [
-        _text(left + wide / 2, height - 6, names[0]),
-        _text(4, 11, names[1], "start"),
+        text(left + wide / 2, height - 6, names[0]),
+        text(4, 11, names[1], "start"),
     ]
-    drawing = _svg(width, height, label, parts, line, shapes, titles)
+    drawing = svg(width, height, label, parts, line, shapes, titles)
     return tag("div", scrolled(drawing, label), _key(marks), class_="plot")
-
-
-def scrolled(drawing: Markup, label: str) -> Markup:
-    """A drawing that keeps its size; phones scroll it."""
-    return tag("div", drawing, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
 def histogram(
@@ -290,15 +265,15 @@ def histogram(
     for n, share in enumerate(shares):
         tall = high * share / most
         where = {"x": left + n * wide + 0.5, "y": 8 + high - tall, "width": wide - 1, "height": tall}
-        bars += [tag("rect", **where, class_="paint", fill=_PAINT)] if share else []
+        bars += [tag("rect", **where, class_="paint", fill=PAINT)] if share else []
     corners = [f"{left + (n + side) * wide:.2f},{8 + high * (1 - share / most):.2f}"
                for n, share in enumerate(others) for side in (0, 1)]  # fmt: skip
-    outline = tag("polyline", points=" ".join(corners), fill="none", stroke=_OTHER, stroke_width=1.8, class_="outline")
+    outline = tag("polyline", points=" ".join(corners), fill="none", stroke=OTHER, stroke_width=1.8, class_="outline")
     end = low + step * len(counts)
-    axis = tag("line", x1=left, x2=width - left, y1=8.5 + high, y2=8.5 + high, class_="grid", stroke=_SOFT)
+    axis = tag("line", x1=left, x2=width - left, y1=8.5 + high, y2=8.5 + high, class_="grid", stroke=SOFT)
     names = []
     for n, value in enumerate(ticks(low, end, 4)):
         words = f"{value:g}" if n else f"{value:g} {unit}"
         anchor = "start" if value == low else "end" if value == end else "middle"
-        names.append(_text(left + (value - low) / step * wide, high + 23, words, anchor))
-    return _svg(width, high + 30, label, bars, axis, outline if other else None, names)
+        names.append(text(left + (value - low) / step * wide, high + 23, words, anchor))
+    return svg(width, high + 30, label, bars, axis, outline if other else None, names)
