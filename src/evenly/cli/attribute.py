@@ -9,7 +9,7 @@ import typer
 
 from evenly.cli._options import RANDOM, Debug, OutputPeriods, Range, ReportFile, Shapes, Trust, Weights
 from evenly.cli.running import parse_periods, parse_range, progress
-from evenly.cli.writing import FINDINGS, expect_writable, put, say, view, write
+from evenly.cli.writing import FINDINGS, deliver, expect_writable
 
 if TYPE_CHECKING:
     from evenly.fix.attributed import Attribution
@@ -85,11 +85,7 @@ def attribute(
             seed=seed,
             progress=told,
         )
-    if report is None:
-        put(render_attributed(found, form.value, view()))
-    else:
-        write(report, render_attributed(found, form.value, view(terminal=False)))
-        say(f"{report}: {_summary(found)}")
+    deliver(report, lambda seen: render_attributed(found, form.value, seen), lambda: _summary(found))
     if found.present:
         raise typer.Exit(FINDINGS)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evenly.cli._options import Debug, OutputFile, Shapes, Trust, Weights
-from evenly.cli.writing import FINDINGS, expect_writable, put, say, view, write
+from evenly.cli.writing import FINDINGS, deliver, expect_writable, say, write
 from evenly.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def check(
 
     from evenly.api import report_on
     from evenly.report import render
+    from evenly.report.words import summary
 
     report = report_on(loaded, settings)
     if write_baseline is not None:
@@ -116,13 +117,7 @@ def check(
         report, known = accepted.split(report)
         if known:
             report = replace(report, notes=(*report.notes, f"{known} accepted by the baseline {settings.baseline}"))
-    if output is None:
-        put(render(report, form.value, view(verbose=verbose)))
-    else:
-        from evenly.report.words import summary
-
-        write(output, render(report, form.value, view(verbose=verbose, terminal=False)))
-        say(f"{output}: {summary(report)}")
+    deliver(output, lambda seen: render(report, form.value, seen), lambda: summary(report), verbose=verbose)
     if failing(report, settings.fail_on):
         raise typer.Exit(FINDINGS)
 

@@ -12,7 +12,7 @@ import typer
 
 from evenly.cli._options import RANDOM, Debug, OutputPeriods, Range, ReportFile, Shapes, Weights
 from evenly.cli.running import bars, parse_periods, parse_range
-from evenly.cli.writing import FINDINGS, expect_writable, put, say, view, write
+from evenly.cli.writing import FINDINGS, deliver, expect_writable, say
 from evenly.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -150,11 +150,7 @@ def fix(
             **options,
         )
     found.save(output)
-    if report is None:
-        put(render_fix(found.report, chosen.value, view()))
-    else:
-        write(report, render_fix(found.report, chosen.value, view(terminal=False)))
-        say(f"{report}: {_summary(found.report)}")
+    deliver(report, lambda seen: render_fix(found.report, chosen.value, seen), lambda: _summary(found.report))
     if report is not None or chosen is FixForm.TEXT:
         say(f"{output}: written, read again and compared: {_kind(output)}")
     if not found.report.ok:

@@ -15,7 +15,7 @@ import typer
 from evenly.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from evenly.report import View
 
@@ -26,6 +26,7 @@ __all__ = [
     "FILE_WIDTH",
     "FINDINGS",
     "INTERRUPTED",
+    "deliver",
     "expect_writable",
     "put",
     "say",
@@ -76,6 +77,27 @@ def _turn_away() -> None:
 def say(line: str) -> None:
     """Print a line."""
     put(line + "\n")
+
+
+def deliver(
+    path: Path | None, shown: Callable[[View], str], summary: Callable[[], str], *, verbose: bool = False
+) -> None:
+    """Print a report, or write it and print its summary.
+
+    Args:
+        path: Where to write it; without one it is printed.
+        shown: The report as text.
+        summary: The report in one line.
+        verbose: Whether every layer is wanted.
+
+    Raises:
+        OutputError: If it cannot be printed or written.
+    """
+    if path is None:
+        put(shown(view(verbose=verbose)))
+    else:
+        write(path, shown(view(verbose=verbose, terminal=False)))
+        say(f"{path}: {summary()}")
 
 
 def expect_writable(path: Path) -> None:
