@@ -163,10 +163,14 @@ def _common(node: ir.Node, inputs: list[Array]) -> list[Array]:
     return [_tile(x, cell) for x in spread]
 
 
-def _weight(weight: ir.Weight | None, node: ir.Node) -> Array:
+def _known(weight: ir.Weight | None, node: ir.Node) -> ir.Weight:
     if weight is None or not weight.known:
         raise _NotKnown(f"the weights of {node.name} are not known")
-    return weight.values()
+    return weight
+
+
+def _weight(weight: ir.Weight | None, node: ir.Node) -> Array:
+    return _known(weight, node).values()
 
 
 def _bias(bias: ir.Weight | None, node: ir.Node, axes: int) -> Array | float:
@@ -189,8 +193,7 @@ def _conv(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     op = node.op
     assert isinstance(op, ir.Conv)
     (x,) = inputs[:1]
-    if op.weight is None or not op.weight.known:
-        raise _NotKnown(f"the weights of {node.name} are not known")
+    known = _known(op.weight, node)
     cell = x.shape[2:]
     indices = [
         conv_index(c, k, s, d, low)
@@ -204,9 +207,9 @@ def _conv(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     if not len(x):
         return np.zeros((0, op.out_channels, *after))
     if combos == 1:
-        taps = op.weight.tap_sum()[None]
+        taps = known.tap_sum()[None]
     else:
-        weight = op.weight.values()  # taps that fall on the same cell position add up
+        weight = known.values()  # taps that fall on the same cell position add up
         for axis, (unique, inverse) in enumerate(columns):
             select = np.zeros((weight.shape[2 + axis], unique.shape[1]))
             select[np.arange(len(select)), np.ravel(inverse)] = 1
@@ -226,15 +229,14 @@ def _conv_transpose(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     op = node.op
     assert isinstance(op, ir.ConvTranspose)
     (x,) = inputs[:1]
-    if op.weight is None or not op.weight.known:
-        raise _NotKnown(f"the weights of {node.name} are not known")
+    known = _known(op.weight, node)
     cell = x.shape[2:]
     after = tuple(c * s for c, s in zip(cell, op.stride, strict=True))
     products = op.out_channels // op.groups * op.in_channels * PROBES * prod(cell) * prod(op.kernel)
     work.spend(node, products, PROBES * op.out_channels * prod(after))
     if not len(x):
         return np.zeros((0, op.out_channels, *after))
-    weight = op.weight.values()  # (C_in, C_out/g, *k)
+    weight = known.values()  # (C_in, C_out/g, *k)
     grouped = weight.reshape(op.groups, -1, weight.shape[1], prod(op.kernel))  # (g, C_in/g, C_out/g, taps)
     taps = np.ascontiguousarray(grouped.transpose(3, 0, 2, 1)).reshape(prod(op.kernel), op.out_channels, -1)
     indices = [
@@ -255,11 +257,10 @@ def _linear(node: ir.Node, inputs: list[Array], work: _Work) -> Array:
     (x,) = inputs[:1]
     outputs = op.out_channels * PROBES * prod(x.shape[2:])
     work.spend(node, outputs * op.in_channels, outputs)
-    if op.weight is None or not op.weight.known:
-        raise _NotKnown(f"the weights of {node.name} are not known")
+    known = _known(op.weight, node)
     if not len(x):
         return np.zeros((0, op.out_channels, *x.shape[2:]))
-    y = _mix(op.weight.values(), _channels_first(x).reshape(op.in_channels, -1), 1)
+    y = _mix(known.values(), _channels_first(x).reshape(op.in_channels, -1), 1)
     shaped = y.reshape(op.out_channels, len(x), *x.shape[2:]).swapaxes(0, 1)
     return np.asarray(shaped + _bias(op.bias, node, x.ndim - 2))
 
