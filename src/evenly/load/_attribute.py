@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evenly.errors import InputShapeError, ModelError, UsageError
 from evenly.load._declared import INPUT_FORM
-from evenly.load._failing import line, missing
+from evenly.load._failing import line, needing
 from evenly.load._weights import filled
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ def made_network(request: Request) -> tuple[Any, tuple[Any, ...], dict[str, Any]
     """The network that is named, with its weights, and an example of its inputs."""
     module_name, _, attribute = request.target.partition(":")
     made, declared_by = _resolve(module_name, attribute)
-    try:
+    with needing("torch", request.target):
         from torch import nn
-    except ImportError as error:
-        raise missing("torch", request.target, error) from error
     examples = getattr(made, "example_inputs", None)
     network = _build(request.target, made, nn.Module)
     if request.inputs:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from evenly.errors import EvenlyError, MissingDependencyError, ModelError
 
-__all__ = ["expect_scipy", "line", "missing"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["expect_scipy", "line", "needing"]
 
 
-def missing(extra: str, target: str, error: ImportError) -> EvenlyError:
+@contextmanager
+def needing(extra: str, target: str) -> Iterator[None]:
+    """Imports of an extra that a target needs.
+
+    Raises:
+        MissingDependencyError: If it is not installed.
+        ModelError: If it is broken.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise _failure(extra, target, error) from error
+
+
+def _failure(extra: str, target: str, error: ImportError) -> EvenlyError:
     """A clear line when an extra is not installed or broken; a defect of evenly stays what it is."""
     package = (error.name or "").split(".")[0]
     if isinstance(error, EvenlyError) or package == "evenly":

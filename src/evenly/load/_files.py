@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from evenly.errors import InputShapeError, UntrustedError, UsageError
-from evenly.load._failing import missing
+from evenly.load._failing import needing
 from evenly.load._request import Loaded
 
 if TYPE_CHECKING:
@@ -22,11 +22,9 @@ __all__ = ["FILES", "trusted_program"]
 
 
 def _onnx(request: Request) -> Loaded:
-    try:
+    with needing("onnx", request.target):
         from evenly.graph.onnx import read_onnx
         from evenly.graph.onnx.files import load_model
-    except ImportError as error:
-        raise missing("onnx", request.target, error) from error
     path = Path(request.target)
     named = {d.name: d for d in request.inputs if d.name is not None}
     unnamed = [d for d in request.inputs if d.name is None]
@@ -73,10 +71,8 @@ def trusted_program(request: Request) -> ExportedProgram:
         )
     if request.inputs:
         raise UsageError("--input is for module:attribute and ONNX; a .pt2 file was saved with its input shapes")
-    try:
+    with needing("torch", request.target):
         from evenly.graph.torch import load_program
-    except ImportError as error:
-        raise missing("torch", request.target, error) from error
     logger = logging.getLogger("torch.export")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # it logs what it raises as well; one clear line is enough

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evenly.errors import UsageError
 from evenly.load._attribute import examples_of, made_network
-from evenly.load._failing import missing
+from evenly.load._failing import needing
 from evenly.load._files import FILES
 from evenly.load._request import Loaded, Request, expect_attribute, expect_file
 
@@ -91,10 +91,8 @@ def load_object(
         ModelError: If it cannot be read.
         MissingDependencyError: If torch is not installed.
     """
-    try:
+    with needing("torch", type(model).__name__):
         import torch
-    except ImportError as error:
-        raise missing("torch", type(model).__name__, error) from error
     weights: Literal["actual", "ignored"] = "actual" if use_weights else "ignored"
     if isinstance(model, torch.nn.Module):
         if not args and not kwargs:
@@ -136,10 +134,8 @@ def load_module(
         ModelError: If it cannot be read.
         MissingDependencyError: If torch is not installed.
     """
-    try:
+    with needing("torch", source or type(network).__name__):
         from evenly.graph.torch import read_module
-    except ImportError as error:
-        raise missing("torch", source or type(network).__name__, error) from error
     graph = read_module(
         network,
         args,

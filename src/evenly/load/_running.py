@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evenly.errors import ModelError, UsageError
 from evenly.load._attribute import examples_of, made_network
-from evenly.load._failing import expect_scipy, missing
+from evenly.load._failing import expect_scipy, needing
 from evenly.load._files import FILES, trusted_program
 from evenly.load._request import Request, expect_attribute, expect_file
 
@@ -57,10 +57,8 @@ def load_network(
     if suffix in FILES:
         FILES[suffix](request)  # says why not
     expect_attribute(target)
-    try:
+    with needing("torch", target):
         import torch
-    except ImportError as error:
-        raise missing("torch", target, error) from error
     from evenly.fix.network import torch_network
 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -83,12 +81,10 @@ def _program_to_run(request: Request) -> Network:
 
 
 def _onnx_to_run(request: Request) -> Network:
-    try:
+    with needing("onnx", request.target):
         from evenly.fix.network import onnx_network
 
         return onnx_network(request.target, [(d.name, d.shape) for d in request.inputs])
-    except ImportError as error:
-        raise missing("onnx", request.target, error) from error
 
 
 def module_network(
@@ -107,10 +103,8 @@ def module_network(
         MissingDependencyError: If torch is not installed.
     """
     expect_scipy(type(model).__name__)
-    try:
+    with needing("torch", type(model).__name__):
         from torch import nn
-    except ImportError as error:
-        raise missing("torch", type(model).__name__, error) from error
     from evenly.fix.network import torch_network
 
     name = type(model).__qualname__
