@@ -174,6 +174,38 @@ def test_fine_tuning_keeps_the_certificate():
         fix(network(), calibration=[smooth(64, 1)], finetune=20, method="solve")
 
 
+def tuned_by(net: nn.Module, x: torch.Tensor, targets: torch.Tensor, **given: object) -> list[str]:
+    found = fix(
+        net, calibration=[x], reference=targets, paired=True, finetune=6, max_distortion=5.0, within_db=60.0, **given
+    )  # type: ignore[arg-type]
+    assert found.report.certificate
+    chosen = next(point.method for point in found.report.frontier if point.chosen)
+    return [point.method for point in found.report.frontier if " steps " in point.method] + [chosen]
+
+
+def test_targets_teach_a_network_that_comes_near_them_and_the_original_another():
+    net, x = network(), smooth(64, 1)
+    with torch.no_grad():
+        near = net(x) + 0.01
+        far = torch.randn_like(near)
+    assert all(words.endswith("towards what it should give") for words in tuned_by(net, x, near)[:1])
+    assert all(words.endswith("towards the original") for words in tuned_by(net, x, far))
+
+
+def test_another_attempt_follows_while_the_loss_has_risen():
+    net, x = network(), smooth(64, 1)
+    with torch.no_grad():
+        targets = net(x)
+    rising = iter(range(100))
+    *tried, chosen = tuned_by(net, x, targets, loss=lambda model: float(next(rising)))
+    teachers = [words.rsplit(" towards ", 1)[1] for words in tried]
+    assert teachers == ["what it should give"] * 2 + ["the original"] * 2
+    assert ["1 more tap per side" in words for words in tried] == [False, True, False, True]
+    assert chosen == tried[0]  # the least loss
+    falling = iter(range(100, 0, -1))
+    assert len(tuned_by(net, x, targets, loss=lambda model: float(next(falling)))) == 2
+
+
 @pytest.mark.parametrize(("method", "verdict"), [("resize", "structural"), ("subpixel", "structural")])
 def test_layers_are_replaced(method, verdict):
     net = network()

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from evenly.check.result import Report
 from evenly.errors import EvenlyError, UsageError
+from evenly.fix import ways
 from evenly.fix._attribution_inputs import random_inputs
 from evenly.fix.attributed import Attribution
 from evenly.fix.attribution import attribute, name_of, opened
 from evenly.fix.backend import Backend
 from evenly.fix.changes import Method as Structural
-from evenly.fix.checked import checked, shapes
+from evenly.fix.checked import checked
 from evenly.fix.costs import cost
-from evenly.fix.result import FixReport, FixResult, LayerRepair, LineChange, OutputChange, Samples, Verdict
+from evenly.fix.result import FixReport, FixResult, LineChange, OutputChange, Samples
 from evenly.fix.search import Loss, Progress, Search, Tried
 from evenly.fix.task import Task, chunks
 from evenly.measure.phases import check_periods
@@ -35,7 +35,6 @@ _STRUCTURAL: tuple[Structural, ...] = ("resize", "subpixel", "fold", "antialias"
 
 SIGNALS = 64
 """Random signals, where nobody gives calibration data."""
-STRENGTHS = (1.0, 0.75, 0.5, 0.25)
 _ATTRIBUTED = 2
 """Chunks of calibration data that layers are attributed on: every layer costs a run of each."""
 _SAMPLES = 4
@@ -126,15 +125,13 @@ def fix(
     search = Search(task, _loss(loss, original), progress)
     attribution = _attributed(task, seed) if method == "auto" else None
     if finetune:
-        chosen, verdict = _finetuned(search, named, finetune, seed, checkpoint, method)
+        chosen, verdict = ways.finetuned(search, named, finetune, seed, checkpoint, method)
     elif (structural := next((m for m in _STRUCTURAL if m == method), None)) is not None:
-        chosen, verdict = _replaced(search, structural, named, batches[0])
+        chosen, verdict = ways.replaced(search, structural, named, batches[0])
     elif method == "balance":
-        chosen, verdict = _balanced(search, named)
+        chosen, verdict = ways.balanced(search, named)
     else:
-        chosen, verdict = _solved(search, named)
-        if verdict == "partly" and method == "auto" and (balanced := _balanced_instead(search, named)) is not None:
-            chosen, verdict = balanced, "reached"
+        chosen, verdict = ways.solved(search, named, or_balanced=method == "auto")
     after, _ = checked(chosen.backend, batches[0])
     notes = (*task.notes, *(() if note is None else (note,)), *search.refused)
     report = FixReport(
@@ -234,147 +231,6 @@ def _attributed(task: Task, seed: int) -> Attribution | None:
         return None
 
 
-# ---- ways ------------------------------------------------------------------------------------------------------------
-
-
-def _solved(search: Search, layers: Sequence[str] | None) -> tuple[Tried, Verdict]:
-    task = search.task
-    if all(value <= task.within_db for value in task.over(search.before.found).values()):
-        return _untouched(search), "clean"
-    chosen = search.solve(layers)
-    if chosen is search.before:
-        chosen = _untouched(search)
-    return chosen, _verdict(task, chosen)
-
-
-def _balanced(search: Search, layers: Sequence[str] | None) -> tuple[Tried, Verdict]:
-    """All phases equal, as far as the distortion allows."""
-    for strength in STRENGTHS:
-        tried = search.add(_balance(search, layers, strength))
-        if search.task.psnr(tried.found) >= search.task.max_distortion:
-            break
-    within = [t for t in search.tried if search.task.psnr(t.found) >= search.task.max_distortion]
-    if not within:
-        return _untouched(search), "partly"
-    return within[0], _verdict(search.task, within[0])
-
-
-def _balanced_instead(search: Search, layers: Sequence[str] | None) -> Tried | None:
-    """All layers balanced, if that does what solving one could not."""
-    try:
-        tried = search.add(_balance(search, layers, 1.0))
-    except EvenlyError as error:
-        search.refused.append(f"balance all layers: {error}")
-        return None
-    return tried if search.task.reached(tried.found) else None
-
-
-def _balance(search: Search, layers: Sequence[str] | None, strength: float, extra: int = 0) -> Tried:
-    from evenly.fix.certified import balance_layers
-
-    task = search.task
-    done = balance_layers(task.original, task.fit.batches, layers=layers, strength=strength, extra=extra)
-    if not any(repair.done for repair in done.repairs):
-        reasons = "; ".join(done.why_not) or "it has no layer that up-samples with weights of its own"
-        raise UsageError(f"nothing can be balanced in this model: {reasons}")
-    search.refused += [why for why in done.why_not if why not in search.refused]
-    words = f"balance, strength {strength:g}" if strength < 1 else "balance all layers" if layers is None else "balance"
-    words += f", {extra} more tap per side" if extra else ""
-    return search.judged(words, done.backend, done.repairs, strength=strength)
-
-
-def _finetuned(
-    search: Search,
-    layers: Sequence[str] | None,
-    steps: int,
-    seed: int,
-    checkpoint: str | Path | None,
-    method: str,
-) -> tuple[Tried, Verdict]:
-    """Balance, then train inside the constraint.
-
-    Where it is known what the model should give, that is the teacher, else the original network. If the task's loss is
-    known and has risen, balanced layers get a tap more per side; and the original takes over as the teacher, since a
-    mean squared error is not every task's. The least loss counts.
-    """
-    if method not in ("auto", "balance"):
-        raise UsageError(f"finetune (={steps}) goes with method auto or balance, not {method!r}")
-    task = search.task
-    if not hasattr(task.original.model, "forward"):
-        raise UsageError("fine-tuning needs a torch module; repair the checkpoint and export it again")
-    found: list[Tried] = []
-    for extra, paired in ((0, True), (1, True), (0, False), (1, False)) if task.fit.references else ((1, False),):
-        base = search.add(_balance(search, layers, 1.0, extra))
-        place = None if checkpoint is None else f"{checkpoint}{f'.{len(found)}' if found else ''}"
-        found.append(_tuned(search, base, steps, seed, place, paired))
-        if found[-1].loss is None or search.before.loss is None or found[-1].loss <= search.before.loss:
-            break
-    done = min(found, key=lambda tried: tried.loss or 0.0)
-    return done, _verdict(task, done)
-
-
-def _tuned(search: Search, base: Tried, steps: int, seed: int, checkpoint: str | Path | None, paired: bool) -> Tried:
-    """Train a balanced model."""
-    from evenly.fix.finetune import finetuned
-    from evenly.fix.torch_backend import TorchBackend
-
-    task = search.task
-    tuned = finetuned(
-        base.backend.model,
-        task.original.model,
-        task.fit.batches,
-        steps,
-        targets=task.fit.references if paired else None,
-        seed=seed,
-        checkpoint=checkpoint,
-        progress=lambda done, whole: search.say("fine-tuning", done / whole),
-    )
-    backend = TorchBackend(tuned.module)
-    backend.run(task.fit.batches[0])
-    teacher = "what it should give" if paired else "the original"
-    note = f"then {tuned.steps} steps of training towards {teacher}"
-    repairs = [replace(repair, note=_joined(repair.note, note)) for repair in base.repairs]
-    words = f"{base.method}, {tuned.steps} steps towards {teacher}"
-    return search.add(search.judged(words, backend, repairs, strength=1.0))
-
-
-def _replaced(search: Search, method: Structural, layers: Sequence[str] | None, example: Any) -> tuple[Tried, Verdict]:
-    task = search.task
-    backend: Backend
-    if hasattr(task.original.model, "forward"):
-        from evenly.fix.structure import replaced
-        from evenly.fix.torch_backend import TorchBackend
-
-        module, changes = replaced(
-            task.original.model, method, layers="auto" if layers is None else layers, example=example
-        )
-        backend = TorchBackend(module)
-    else:
-        from evenly.fix.onnx_backend import OnnxBackend
-        from evenly.fix.onnx_structure import replaced_onnx
-
-        if not isinstance(task.original, OnnxBackend):
-            raise UsageError(f"{method} replaces layers of torch modules and ONNX models")
-        backend, changes = replaced_onnx(
-            task.original, method, input_shapes=shapes(example), layers="auto" if layers is None else layers
-        )
-    if not any(change.done for change in changes):
-        reasons = "; ".join(f"{c.name}: {c.note}" for c in changes if c.note) or "no layer is for it"
-        raise UsageError(f"nothing can be repaired by {method}: {reasons}")
-    repairs = [LayerRepair(c.name, c.method, c.before, c.after, c.fit_error, c.note) for c in changes]
-    done = search.add(search.judged(method, backend, repairs))
-    return done, "folded" if method == "fold" else "structural"
-
-
-def _untouched(search: Search) -> Tried:
-    """The model as it was, as a copy."""
-    return replace(search.before, backend=search.task.original.edited([]))
-
-
-def _verdict(task: Task, chosen: Tried) -> Verdict:
-    return "reached" if task.reached(chosen.found) else "partly"
-
-
 # ---- what came out ---------------------------------------------------------------------------------------------------
 
 
@@ -453,7 +309,3 @@ def _samples(task: Task, backend: Backend) -> tuple[Samples, ...]:
             )
         )
     return tuple(found)
-
-
-def _joined(*words: str | None) -> str:
-    return "; ".join(word for word in words if word)

@@ -78,6 +78,25 @@ class Part:
         """What the model should give for a batch, if that is known."""
         return self.references[batch].get(output) if self.references else None
 
+    def missed(self, backend: Backend) -> float | None:
+        """Squared error of a model towards what it should give, over the variance of that (ratio, the worst output's).
+
+        Returns:
+            ``None`` if that is not known.
+        """
+        errors: dict[str, float] = {}
+        values: dict[str, list[Floats]] = {}
+        for batch, references in zip(self.batches, self.references, strict=bool(self.references)):
+            outputs = backend.run(batch).outputs
+            for name, real in references.items():
+                errors[name] = errors.get(name, 0.0) + float(np.sum((outputs[name].astype(np.float64) - real) ** 2))
+                values.setdefault(name, []).append(real)
+        ratios = []
+        for name, error in errors.items():
+            real = np.concatenate(values[name]).astype(np.float64)
+            ratios.append(error / max(float(np.sum((real - real.mean()) ** 2)), np.finfo(np.float64).tiny))
+        return max(ratios, default=None)
+
     def judge(self, backend: Backend, periods: Mapping[str, Sequence[int]]) -> dict[str, Judgement]:
         """Run a model, and read its outputs.
 
