@@ -42,7 +42,9 @@ ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / ".bench" / "fix"
 TABLE = ROOT / "bench" / "fix.md"
 
-CALIBRATION, FEWER, TEST = 320, 160, 128
+CALIBRATION, FEWER, TEST = 512, 160, 128
+ASKED = 38.5
+"""PSNR that is asked of a repair, on calibration data: other data differ by some tenths of a dB."""
 PSNR, WITHIN, WITHIN_LAST, LOSS, LOSS_TUNED, STEPS = 38.0, 3.0, 4.0, 0.02, 0.15, 300
 ENOUGH, SEEDS = 20, 3
 
@@ -63,12 +65,12 @@ class Way:
 
 
 WAYS = (
-    Way("auto", {"method": "auto", "max_distortion": PSNR}),
+    Way("auto", {"method": "auto", "max_distortion": ASKED}),
     Way(f"balance and {STEPS} steps", {"finetune": STEPS, "max_distortion": 0.0}),
     Way("balance, last layer", {"method": "balance", "max_distortion": 0.0}),
     Way("balance, all layers", {"method": "balance", "max_distortion": 0.0}),
-    Way("auto, no data", {"method": "auto", "max_distortion": PSNR}, "none"),
-    Way("auto, data not paired", {"method": "auto", "max_distortion": PSNR}, "unpaired"),
+    Way("auto, no data", {"method": "auto", "max_distortion": ASKED}, "none"),
+    Way("auto, data not paired", {"method": "auto", "max_distortion": ASKED}, "unpaired"),
 )
 
 
@@ -201,9 +203,10 @@ def table(found: Mapping[tuple[str, int], Mapping[str, Any]], steps: int) -> str
         "",
         "*Lines*: the worst period's level, over that of the photographs (of the sounds), in dB; both over the nearest "
         "clean neighbours and over a wider median, the larger of both (`evenly.fix.levels`). *PSNR*: to the network's "
-        "own output before, in dB; *with notches*: what taking the same lines out of the output would leave, by filters as "
-        "narrow as its size allows (`evenly.fix._line_removal`), for comparison. *Loss*: the task's, against the network "
-        "before. *Multiply-adds*: of the network, against before. Cells with several numbers: one per seed.",
+        f"own output before, in dB ({ASKED:g} dB are asked of auto); *with notches*: what taking the same lines out of "
+        "the output would leave, by filters as narrow as its size allows (`evenly.fix._line_removal`), for comparison. "
+        "*Loss*: the task's, against the network before. *Multiply-adds*: of the network, against before. Cells with "
+        "several numbers: one per seed.",
         "",
         "## Targets",
         "",

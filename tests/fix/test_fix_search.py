@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evenly.fix.levels import Level
-from evenly.fix.search import DEEPEST, GAMMAS, MARGIN, MISSED, STEP, Search, Tried
+from evenly.fix.search import DEEPEST, GAMMAS, MISSED, NEARLY, STEP, WELL_DB, Search, Tried
 from evenly.fix.solved import AIM_DB
 from evenly.fix.task import Judgement
 
@@ -56,12 +56,16 @@ def test_only_periods_that_miss_are_aimed_lower(differs):
     moved = attempt.asked[-1][0]
     for period, off in differs.items():
         assert -DEEPEST <= moved[period] <= 0
-        if off <= -MARGIN:
+        if off <= AIM_DB - WELL_DB:
             assert moved[period] == 0
     for (first, _), (second, _) in zip(attempt.asked, attempt.asked[1:], strict=False):
         assert all(first[p] - second[p] <= STEP + 1e-9 for p in differs)
     assert done is not None
-    assert max(done.found["output"].over({}).values()) <= WITHIN - AIM_DB
+    over = {p: value - WITHIN for p, value in done.found["output"].over({}).items()}
+    assert all(
+        value <= NEARLY - WELL_DB + 1e-9 or (moved[p] == -DEEPEST and value <= -AIM_DB + 1e-9)
+        for p, value in over.items()
+    )
 
 
 def test_data_that_differ_too_much_end_it():
@@ -73,6 +77,14 @@ def test_data_that_differ_too_much_end_it():
 def test_freedom_is_spent_at_the_depth_that_will_do():
     attempt = Attempt({2: 1.0}, paired=True)
     assert search((2,))._accepted_of(attempt) is not None  # type: ignore[arg-type]
-    (first, _), (second, least), (third, freer) = attempt.asked
-    assert (first[2], least, freer) == (0.0, GAMMAS[0], GAMMAS[1])
-    assert second == third == {2: pytest.approx(-1.2)}
+    depths, gammas = zip(*((moved[2], gamma) for moved, gamma in attempt.asked), strict=True)
+    assert depths == pytest.approx((0.0, -STEP, AIM_DB - WELL_DB - 1.0, AIM_DB - WELL_DB - 1.0))
+    assert gammas == (*GAMMAS[:1] * 3, GAMMAS[1])
+
+
+def test_what_will_do_is_kept_where_well_costs_too_much():
+    attempt = Attempt({2: 0.0})
+    found = search((2,))
+    found.task.psnr = lambda judged: 50.0 if judged["output"].levels[2].near_db > 1.9 else 30.0  # type: ignore[method-assign]
+    assert found._accepted_of(attempt) is not None  # type: ignore[arg-type]
+    assert [moved[2] for moved, _ in attempt.asked] == [0.0, pytest.approx(AIM_DB - WELL_DB)]

@@ -59,9 +59,15 @@ def test_what_is_below_its_target_stays():
 
 
 def test_windows_have_unit_energy():
-    for size in (7, 32):
-        for windows in windows_for(size):
-            np.testing.assert_allclose((windows**2).sum(1), 1)
+    for sizes, counts in (((7,), (1, 2)), ((32, 64), (1, 2)), ((2048,), (1, 2, 8)), ((1030, 800), (1, 2, 3))):
+        sets = windows_for(sizes)
+        assert [tuple(map(len, windows)) for windows in sets] == [(n,) * len(sizes) for n in counts]
+        for windows in sets:
+            for window, size in zip(windows, sizes, strict=True):
+                np.testing.assert_allclose((window**2).sum(1), 1)
+                assert window.shape[1] == size
+                assert (window[0][: size // len(window)] > 0).all()
+                assert (window[-1][-(size // len(window)) :] > 0).all()
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ than 2 % more of it. Everything that was tried is kept: it is the frontier of ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
+from math import log10
 
 from evenly.errors import EvenlyError
 from evenly.fix.backend import Backend
@@ -32,12 +33,19 @@ STEP = 1.2
 """How much lower at most in one of them, in dB: what other data do is not proportional."""
 DEEPEST = 4.0
 """How much lower at most, in dB."""
-MARGIN = 0.2
-"""By how much more than they missed it: part of a step is lost on other data, in dB."""
+WELL_DB = 1.6
+"""How far inside of the limit lines are well, in dB; further than they have to be, where the distortion allows it: the
+next data will differ again."""
+NEARLY = 0.3
+"""What that is not worth another solution for, in dB."""
 MISSED = 4.0
 """By how much they may miss it for that to be tried, in dB."""
 RISES = (2.0, 4.0, 8.0, 12.0, 16.0)
 """Where the limit costs too much distortion, how much less is tried, in dB."""
+WEAKER = 3
+"""Times that a part of a change is tried: behind a tanh errors are not quite proportional."""
+SPARE_DB = 0.05
+"""How much less distortion than allowed such a part aims at, in dB."""
 LOSS_RISE = 1.02
 """How much more of the task's loss is accepted (ratio)."""
 HOPELESS = 6.0
@@ -56,6 +64,7 @@ class Tried:
         loss: The task's, if known.
         strength: Of a partial repair, 0 to 1.
         cost: Multiply-adds over the original's (ratio), if known.
+        partly: The same with that part of the change, 0 to 1, where there is such a thing.
     """
 
     method: str
@@ -65,6 +74,7 @@ class Tried:
     loss: float | None = None
     strength: float | None = None
     cost: float | None = None
+    partly: Callable[[float], Backend] | None = field(default=None, repr=False)
 
     def point(self, task: Task, chosen: bool) -> FrontierPoint:
         """As the report shows it."""
@@ -141,6 +151,7 @@ class Search:
             for rise in RISES:
                 if self._affordable(last.tried(dict.fromkeys(self.task.periods[output], rise), GAMMAS[1])):
                     break
+            self._weakened(base, output, self.tried[begun:])
         within = [t for t in self.tried[begun:] if self._affordable(t)]
         reached = [t for t in within if self._lines(t, output) <= self.task.within_db]
         harmless = [t for t in reached or within if self._harmless(t)]
@@ -151,31 +162,72 @@ class Search:
     def _accepted_of(self, attempt: _Attempt) -> Tried | None:
         """Step by step deeper, until lines are within the limit on other data too, or that is too much of a change.
 
-        At each depth the least change comes first; if that will do, freedom is spent on the task as far as the lines
-        and the distortion allow. What is aimed lower is each period by as much as it missed: others need not pay.
+        Each period is aimed lower by as much as it missed: others need not pay. At the depth that will do, or well if
+        that can be had, freedom is spent on the task as far as the lines and the distortion allow.
         """
-        output, aim = attempt.output, self.task.within_db - AIM_DB
+        output, within = attempt.output, self.task.within_db
         moved = dict.fromkeys(self.task.periods[output], 0.0)
+        enough: tuple[dict[int, float], Tried] | None = None
         for _ in range(STEPS):
             least = attempt.tried(moved, GAMMAS[0])
-            missed = {p: over - aim for p, over in least.found[output].over(self.task.wanted[output]).items()}
-            if not self._affordable(least) or max(missed.values()) > MISSED:
-                return None
-            if max(missed.values()) <= 0:
-                freer = GAMMAS[1:] if attempt.paired else ()
-                for tried in chain((attempt.tried(moved, gamma) for gamma in freer), (least,)):
-                    if self._accepted(tried, output):
-                        return tried
-                return None
-            for period, miss in missed.items():
-                moved[period] = min(0.0, max(moved[period] - min(miss + MARGIN, STEP), -DEEPEST))
+            inside = within - self._lines(least, output)
+            if not self._affordable(least) or inside < AIM_DB - MISSED:
+                break
+            if inside >= AIM_DB:
+                enough = dict(moved), least
+            if inside >= WELL_DB - NEARLY:
+                break
+            for period, over in least.found[output].over(self.task.wanted[output]).items():
+                missed = over - (within - WELL_DB)
+                moved[period] = min(0.0, max(moved[period] - min(missed, STEP), -DEEPEST))
+        if enough is None:
+            return None
+        moved, least = enough
+        freer = GAMMAS[1:] if attempt.paired else ()
+        for tried in chain((attempt.tried(moved, gamma) for gamma in freer), (least,)):
+            if self._accepted(tried, output):
+                return tried
         return None
+
+    def _weakened(self, base: Tried, output: str, among: Sequence[Tried]) -> None:
+        """What changes too much, as far as the distortion allows: the one of which most should be left.
+
+        A part of the change has that part of the error, and lines in between.
+        """
+        old = base.found[output].over(self.task.wanted[output])
+
+        def left(tried: Tried) -> float:
+            new, strength = tried.found[output].over(self.task.wanted[output]), self._bearable(tried)
+            return max(
+                (20 * log10((1 - strength) * 10 ** (old[p] / 20) + strength * 10 ** (new[p] / 20)) for p in new),
+                default=0.0,
+            )
+
+        able = [tried for tried in among if tried.partly is not None and not self._affordable(tried)]
+        if not able:
+            return
+        whole = min(able, key=left)
+        assert whole.partly is not None
+        strength = self._bearable(whole)
+        for _ in range(WEAKER):
+            *others, repair = whole.repairs
+            repair = replace(repair, weight_change=(repair.weight_change or 0.0) * strength)
+            words = f"{whole.method}, strength {strength:.2f}"
+            done = self.judged(words, whole.partly(strength), (*others, repair), strength=strength, cost=whole.cost)
+            if self._affordable(self.add(done)):
+                return
+            strength *= self._bearable(done)
+
+    def _bearable(self, tried: Tried) -> float:
+        """Part of a change with which the distortion is what is allowed."""
+        return min(1.0, 10 ** ((self.task.psnr(tried.found) - self.task.max_distortion - SPARE_DB) / 20))
 
     def _affordable(self, tried: Tried) -> bool:
         return self.task.psnr(tried.found) >= self.task.max_distortion
 
     def _accepted(self, tried: Tried, output: str) -> bool:
-        return self._lines(tried, output) <= self.task.within_db and self._affordable(tried) and self._harmless(tried)
+        inside = self.task.within_db - self._lines(tried, output)
+        return inside >= AIM_DB and self._affordable(tried) and self._harmless(tried)
 
     def _harmless(self, tried: Tried) -> bool:
         """Whether the task's loss hardly rises, as far as it is known."""
@@ -231,5 +283,8 @@ class _Attempt:
         repair = LayerRepair(layer.name, "solve", described(layer), after, solved.weight_change)
         cost = (self._base.cost or 1.0) * candidate.cost
         return self._search.add(
-            self._search.judged(f"{candidate}{words}", solved.backend, (*self._base.repairs, repair), cost=cost)
+            replace(
+                self._search.judged(f"{candidate}{words}", solved.backend, (*self._base.repairs, repair), cost=cost),
+                partly=solved.partly,
+            )
         )

@@ -47,6 +47,8 @@ _STEP = 20.0
 _ROUNDS = 100
 _SECANTS = 15
 """Rounds along secants; periods that share much may chase each other there, plain rounds do not."""
+_PIECE = 256
+"""Samples of the pieces that long signals are cut into."""
 _BLOCK = 32 << 20
 """Bytes of features that are held at a time."""
 _TINY = 1e-30
@@ -98,15 +100,22 @@ class Moments:
         return float(np.sum(difference * (self.gram @ difference)) / weights.shape[1])
 
 
-def windows_for(size: int) -> tuple[Array, Array]:
-    """The whole signal, ``(1, size)``, and its halves, ``(2, size)``, through Hann windows of unit energy.
+def windows_for(sizes: Sequence[int]) -> list[tuple[Array, ...]]:
+    """Hann windows of unit energy on every axis, ``(pieces, size)``.
 
-    Halves see lines more broadly, and give more of them: a layer has hundreds of weights to be determined.
+    They are those of the whole signal, of its halves, and where it is long of pieces of some 256 samples. Pieces see lines
+    more broadly, and give more of them: a layer has hundreds of weights to be determined.
     """
-    half = max(size // 2, 1)
-    halves = np.zeros((2, size))
-    halves[0, :half] = halves[1, size - half :] = hann(half)
-    return hann(size)[None], halves
+    counts = sorted({1, 2, max(2, min(sizes) // _PIECE)})
+    return [tuple(_pieces(size, count) for size in sizes) for count in counts]
+
+
+def _pieces(size: int, count: int) -> Array:
+    length = max(size // count, 1)
+    found = np.zeros((count, size))
+    for row, start in zip(found, np.linspace(0, size - length, count).round().astype(int), strict=True):
+        row[start : start + length] = hann(length)
+    return found
 
 
 class LineGathering:
@@ -127,7 +136,7 @@ class LineGathering:
         self._signals += len(batch.inputs)
         for period in self._periods:
             total = self._lines.setdefault(period, np.zeros((count, count)))
-            total[:-1, :-1] += _line_moments(scatter, batch, period) / (1 + 2 ** len(scatter.axes))
+            total[:-1, :-1] += _line_moments(scatter, batch, period)
 
     def lines(self) -> dict[int, Array]:
         """What has been gathered, by period."""
@@ -200,20 +209,21 @@ def moments(scatter: Scatter, batches: Iterable[Calibration], periods: Sequence[
 
 
 def _line_moments(scatter: Scatter, batch: Calibration, period: int) -> Array:
-    """Sum over signals and windows, weighted mean over lines."""
-    both = [windows_for(axis.outputs) for axis in scatter.axes]
+    """Sum over signals, mean over windows, weighted mean over lines."""
+    sets = windows_for([axis.outputs for axis in scatter.axes])
     on, near, _ = powers(batch.outputs, period)
     scale = on + near  # the lines themselves bound the weight of signals that have nothing around them
     heard = scale > 0
     places, weights = new_lines(period, len(scatter.axes))
+    weights /= weights.sum() * sum(prod(map(len, windows)) for windows in sets)
     count = scatter.taps * scatter.channels
     total = np.zeros((count, count))
     if not heard.any():
         return total
     waiting: list[Array] = []  # one product of many rows is several times as fast as many of few
-    for place, weight in zip(places, weights / weights.sum(), strict=True):
+    for place, weight in zip(places, weights, strict=True):
         frequency = tuple(int(a) / period for a in place)
-        for windows in zip(*both, strict=True):
+        for windows in sets:
             rows = scatter.lines(batch.inputs[heard], frequency, windows)
             rows *= np.repeat(np.sqrt(weight / scale[heard]), len(rows) // heard.sum())[:, None]
             waiting += [rows.real, rows.imag]
@@ -303,6 +313,6 @@ def _log_step(ratio: float, multiplier: float, earlier: tuple[float, float] | No
 
 def _settled(ratio: float, multiplier: float) -> bool:
     """Whether a period's power is at its target within 2 %, below it without a multiplier, or cannot be had lower."""
-    if multiplier >= _MOST:
-        return True
-    return ratio <= 1.02 and (ratio >= 0.98 or multiplier < _NEXT_TO_NONE)
+    if ratio > 1.02:
+        return multiplier >= _MOST
+    return ratio >= 0.98 or multiplier < _NEXT_TO_NONE

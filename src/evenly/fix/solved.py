@@ -8,8 +8,9 @@ lines missed theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +41,13 @@ class Solved:
         backend: The edited model.
         fit: Its outputs on the data that it was solved with.
         weight_change: ``|new - old| / |old|`` of the layer's weights (ratio, Frobenius norm; added taps were 0).
+        partly: The model with that part of the change, 0 to 1.
     """
 
     backend: Backend = field(repr=False)
     fit: Mapping[str, Judgement]
     weight_change: float
+    partly: Callable[[float], Backend] = field(repr=False)
 
 
 class LayerSolver:
@@ -103,7 +106,9 @@ class LayerSolver:
                     if period in each or miss > 0:
                         each[period] = each.get(period, known.power(period, start)) * 10 ** (-miss / 10)
         self._last = limits, targets
-        return Solved(edited, found, self._change(weights))
+        return Solved(
+            edited, found, self._change(weights), partial(_between, self._current, self._rows, self._start, weights)
+        )
 
     def _first_targets(self, limits: Mapping[int, float]) -> list[dict[int, float]]:
         """Those of the last solution, moved by the difference: they know what the layer's lines do to the output."""
@@ -176,6 +181,11 @@ class LayerSolver:
                     zip(np.split(inputs, groups, axis=1), np.split(judged, groups, axis=1), strict=True)
                 )
             ]
+
+
+def _between(backend: Backend, rows: Rows, old: list[Array], new: list[Array], strength: float) -> Backend:
+    """A model whose layer has weights between old and new ones."""
+    return backend.edited([rows.edit([a + strength * (b - a) for a, b in zip(old, new, strict=True)])])
 
 
 def _same(result: Floats, output: Floats) -> bool:
