@@ -290,14 +290,15 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", default="", help="part of a kind's name")
-    parser.add_argument("--ways", default="", help="beginning of a way's name")
+    parser.add_argument("--ways", default="", help="a way's name, or the beginning of some")
     parser.add_argument("--kept", type=Path, default=KEPT, help="folder for networks and results")
     options = parser.parse_args()
     nets, results = options.kept / "networks", options.kept / state()
     results.mkdir(parents=True, exist_ok=True)
     cells = [(kind, seed) for seed in range(options.seeds) for kind in networks.KINDS if options.only in kind]
     with ProcessPoolExecutor(options.jobs) as pool:
-        for way in WAYS:  # what decides about the targets comes first
+        chosen = [way for way in WAYS if way.name == options.ways] or WAYS
+        for way in chosen:  # what decides about the targets comes first
             if way.name.startswith(options.ways):
                 jobs = [pool.submit(repaired, *cell, options.steps, nets, results, way.name) for cell in cells]
                 for job in jobs:

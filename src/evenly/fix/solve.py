@@ -103,8 +103,8 @@ class Moments:
 def windows_for(sizes: Sequence[int]) -> list[tuple[Array, ...]]:
     """Hann windows of unit energy on every axis, ``(pieces, size)``.
 
-    They are those of the whole signal, of its halves, and where it is long of pieces of some 256 samples. Pieces see lines
-    more broadly, and give more of them: a layer has hundreds of weights to be determined.
+    They are those of the whole signal, of its halves, and where it is long of pieces of some 256 samples. Pieces see
+    lines more broadly, and give more of them: a layer has hundreds of weights to be determined.
     """
     counts = sorted({1, 2, max(2, min(sizes) // _PIECE)})
     return [tuple(_pieces(size, count) for size in sizes) for count in counts]
