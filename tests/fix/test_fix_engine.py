@@ -107,14 +107,20 @@ def test_what_is_clean_stays():
 
 def test_what_cannot_be_reached_is_the_best_within_the_distortion():
     net = network()
-    found = fix(net, calibration=[smooth(32, 1)], max_distortion=60.0)
+    found = fix(net, calibration=[smooth(32, 1)], max_distortion=46.0)
     report = found.report
     assert report.verdict == "partly"
     assert not report.ok
-    assert report.outputs[0].psnr_db >= 60.0
+    assert report.outputs[0].psnr_db >= 46.0
     assert report.proposal is not None
     assert "max_distortion" in report.proposal
     assert len(report.frontier) >= 3
+    (line,) = report.outputs[0].lines
+    assert 3.0 < line.after_over_db < line.before_over_db - 4
+    (chosen,) = (point for point in report.frontier if point.chosen)
+    assert chosen.strength is not None  # a part of a change: as much of it as the distortion allows
+    assert 0.05 < chosen.strength < 1
+    assert chosen.psnr_db == pytest.approx(46.05, abs=0.01)
     able = [point.psnr_db for point in report.frontier if point.worst_db <= 3.0]
     assert f"{max(able):.1f} dB PSNR" in report.proposal
 

@@ -190,9 +190,10 @@ class Search:
         return None
 
     def _weakened(self, base: Tried, output: str, among: Sequence[Tried]) -> None:
-        """What changes too much, as far as the distortion allows: the one of which most should be left.
+        """A part of what changes too much, as far as the distortion allows.
 
-        A part of the change has that part of the error, and lines in between.
+        A part of the change has that part of the error, and lines in between: the cheapest is taken of those that
+        should leave least of them.
         """
         old = base.found[output].over(self.task.wanted[output])
 
@@ -206,7 +207,8 @@ class Search:
         able = [tried for tried in among if tried.partly is not None and not self._affordable(tried)]
         if not able:
             return
-        whole = min(able, key=left)
+        least = min(map(left, able))
+        whole = min((tried for tried in able if left(tried) < least + NEARLY), key=lambda tried: tried.cost or 1.0)
         assert whole.partly is not None
         strength = self._bearable(whole)
         for _ in range(WEAKER):
