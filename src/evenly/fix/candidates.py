@@ -15,7 +15,7 @@ from evenly.fix.geometry import Rows
 
 __all__ = ["Candidate", "candidates", "described", "multiply_adds", "recorded"]
 
-EXTRA = (0, 1, 2, 3, 4)
+EXTRA = (0, 1, 2, 3, 4, 5)
 """Taps that are added on both sides of every axis."""
 MOST_UNKNOWNS = 4500
 """Per output channel: their second moments take 160 MB, a solution some seconds."""

@@ -33,7 +33,7 @@ STEP = 1.2
 """How much lower at most in one of them, in dB: what other data do is not proportional."""
 DEEPEST = 4.0
 """How much lower at most, in dB."""
-WELL_DB = 1.6
+WELL_DB = 2.0
 """How far inside of the limit lines are well, in dB; further than they have to be, where the distortion allows it: the
 next data will differ again."""
 NEARLY = 0.3
