@@ -92,8 +92,10 @@ def _figures(report: FixReport) -> Iterator[tuple[str, Content, Content, str]]:
     yield "Layers changed", str(len(done)), named or "the model is as it was", ""
     if report.cost is not None:
         cost = report.cost
-        words = f"time of a batch; {ratio(*cost.parameters)} parameters"
-        yield "Cost", ratio(*cost.seconds), words, ""
+        adds = cost.multiply_adds  # exact; the time of a small network is mostly that of the machine
+        what = "time of a batch" if adds is None else "multiply-adds"
+        words = f"{what}, against before; {ratio(*cost.parameters)} parameters"
+        yield "Cost", ratio(*(adds or cost.seconds)), words, ""
     if report.loss is not None:
         before, after = report.loss
         yield "Task's loss", f"{after:.4g}", f"was {before:.4g}", "good" if after <= before else ""
