@@ -215,7 +215,7 @@ def _line_moments(scatter: Scatter, batch: Calibration, period: int) -> Array:
     scale = on + near  # the lines themselves bound the weight of signals that have nothing around them
     heard = scale > 0
     places, weights = new_lines(period, len(scatter.axes))
-    weights /= weights.sum() * sum(prod(map(len, windows)) for windows in sets)
+    weights = weights / (weights.sum() * sum(prod(map(len, windows)) for windows in sets))
     count = scatter.taps * scatter.channels
     total = np.zeros((count, count))
     if not heard.any():

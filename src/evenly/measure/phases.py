@@ -138,7 +138,9 @@ def new_lines(period: int, axes: int) -> tuple[NDArray[np.int64], NDArray[np.flo
     kept = [a for a in found.tolist() if a <= [-i % period for i in a]]
     index = np.array(kept, np.int64).reshape(-1, axes)
     own = (index == -index % period).all(1)
-    return index, np.where(own, 1.0, 2.0)
+    weights = np.where(own, 1.0, 2.0)
+    index.flags.writeable = weights.flags.writeable = False  # every caller gets the same
+    return index, weights
 
 
 def fits(sizes: Sequence[int], period: int, margin: int | None = None) -> bool:
