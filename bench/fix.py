@@ -143,6 +143,10 @@ def _judged(network: nn.Module, kind: str, seed: int, done: FixResult) -> dict[s
         "certificate": report.certificate,
         "verdict": report.verdict,
         "chosen": chosen,
+        "frontier": [
+            [point.method, point.worst_db, min(point.psnr_db, 999.0), point.extra_cost, point.chosen]
+            for point in report.frontier
+        ],
     }
 
 
@@ -256,7 +260,26 @@ def table(found: Mapping[tuple[str, int], Mapping[str, Any]], steps: int) -> str
         "", "## What auto chose", "", "| network | repair | verdict | lines before, dB by period | after |",
         "| --- | --- | --- | --- | --- |", *chosen,
     ]  # fmt: skip
+    for (kind, seed), r in sorted(first.items()):
+        if "frontier" in r and r["verdict"] != "reached":
+            lines += ["", *_frontier(kind, seed, r["frontier"])]
     return "\n".join(lines) + "\n"
+
+
+def _frontier(kind: str, seed: int, points: Sequence[Sequence[Any]]) -> list[str]:
+    """Everything that was tried for a network whose lines did not all come down."""
+    return [
+        f"## What was tried for {kind}, seed {seed}",
+        "",
+        "On the calibration data that were kept for proof.",
+        "",
+        "| repair | worst line, dB | PSNR, dB | multiply-adds | |",
+        "| --- | ---: | ---: | ---: | --- |",
+        *(
+            f"| {method} | {worst:.1f} | {value:.1f} | {cost or 1.0:.2f} | {'chosen' if chosen else ''} |"
+            for method, worst, value, cost, chosen in points
+        ),
+    ]
 
 
 def _cells(results: Sequence[Mapping[str, Any]]) -> list[str]:
