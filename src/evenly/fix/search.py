@@ -100,12 +100,12 @@ class Search:
 
     def judged(
         self, method: str, backend: Backend, repairs: Sequence[LayerRepair], *,
-        strength: float | None = None, cost: float | None = None,
+        strength: float | None = None, cost: float | None = None, partly: Callable[[float], Backend] | None = None,
     ) -> Tried:  # fmt: skip
         """Run a repaired model on the data kept for proof."""
         found = self.task.proof.judge(backend, self.task.periods)
         loss = None if self._loss is None else self._loss(backend)
-        return Tried(method, backend, tuple(repairs), found, loss, strength, cost)
+        return Tried(method, backend, tuple(repairs), found, loss, strength, cost, partly)
 
     def add(self, tried: Tried) -> Tried:
         """Keep what was tried."""
@@ -284,9 +284,6 @@ class _Attempt:
         words += f", task weight {gamma:g}" if self.paired else ""
         repair = LayerRepair(layer.name, "solve", described(layer), after, solved.weight_change)
         cost = (self._base.cost or 1.0) * candidate.cost
-        return self._search.add(
-            replace(
-                self._search.judged(f"{candidate}{words}", solved.backend, (*self._base.repairs, repair), cost=cost),
-                partly=solved.partly,
-            )
-        )
+        repairs = (*self._base.repairs, repair)
+        done = self._search.judged(f"{candidate}{words}", solved.backend, repairs, cost=cost, partly=solved.partly)
+        return self._search.add(done)

@@ -78,16 +78,18 @@ class Part:
         """What the model should give for a batch, if that is known."""
         return self.references[batch].get(output) if self.references else None
 
-    def missed(self, backend: Backend) -> float | None:
-        """Squared error of a model towards what it should give, over the variance of that (ratio, the worst output's).
+    def missed(self, given: Iterable[Mapping[str, Floats]]) -> float | None:
+        """Squared error towards what a model should give, over the variance of that (ratio, the worst output's).
+
+        Args:
+            given: Its outputs, batch by batch.
 
         Returns:
-            ``None`` if that is not known.
+            ``None`` if it is not known what it should give.
         """
         errors: dict[str, float] = {}
         values: dict[str, list[Floats]] = {}
-        for batch, references in zip(self.batches, self.references, strict=bool(self.references)):
-            outputs = backend.run(batch).outputs
+        for outputs, references in zip(given if self.references else (), self.references, strict=True):
             for name, real in references.items():
                 errors[name] = errors.get(name, 0.0) + float(np.sum((outputs[name].astype(np.float64) - real) ** 2))
                 values.setdefault(name, []).append(real)

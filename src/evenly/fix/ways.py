@@ -93,18 +93,22 @@ def finetuned(
     task = search.task
     if not hasattr(task.original.model, "forward"):
         raise UsageError("fine-tuning needs a torch module; repair the checkpoint and export it again")
-    missed = task.fit.missed(task.original)
+    missed = task.fit.missed(task.fit.originals)
     follows = missed is not None and missed < _FOLLOWS
 
     def harm(tried: Tried) -> float | None:
-        return tried.loss if tried.loss is not None else task.proof.missed(tried.backend) if follows else None
+        if tried.loss is not None or not follows:
+            return tried.loss
+        return task.proof.missed(tried.backend.run(batch).outputs for batch in task.proof.batches)
 
     before = harm(search.before)
+    bases: dict[int, Tried] = {}
     found: list[tuple[float, Tried]] = []
     for paired, extra in product((True, False) if follows else (False,), (1,) if before is None else (0, 1)):
-        base = search.add(_balance(search, layers, 1.0, extra))
+        if extra not in bases:
+            bases[extra] = search.add(_balance(search, layers, 1.0, extra))
         place = None if checkpoint is None else f"{checkpoint}{f'.{len(found)}' if found else ''}"
-        tuned = _tuned(search, base, steps, seed, place, paired)
+        tuned = _tuned(search, bases[extra], steps, seed, place, paired)
         after = harm(tuned)
         found.append((after or 0.0, tuned))
         if before is None or after is None or after <= before:
