@@ -170,7 +170,7 @@ def _evidence(details: Tensor, period: int, periods: tuple[int, ...]) -> tuple[T
     real, imaginary = transform(details[:, 0], frequencies, first=1)
     blocks = (len(details), period, len(bins), period, len(bins))
     index, _ = new_lines(period, 2)
-    rows, columns = (torch.from_numpy(part).to(details.device) for part in index.T)
+    rows, columns = (torch.tensor(part).to(details.device) for part in index.T)
     real, imaginary = (y.reshape(blocks)[:, rows, :, columns].transpose(0, 1) for y in (real, imaginary))
     power = (real.square() + imaginary.square()).flatten(2)  # (N, lines, bins^2)
     mask = torch.from_numpy(_background(period, periods, height, width)).to(details.device)
