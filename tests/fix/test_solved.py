@@ -96,6 +96,25 @@ def test_every_period_has_its_own_limit():
         assert task.over(solver.solve(limits).fit) == pytest.approx(limits, abs=0.5)
 
 
+def test_a_limit_out_of_reach_does_not_spoil_the_next():
+    """Without end lower targets would be where a later, easy limit starts from."""
+    x = smooth(64, 1)
+    backend = TorchBackend(Net("plain").eval(), x[:2])
+    task = asked(backend, x)
+    before = task.over(task.fit.judge(backend, task.periods))[2]
+
+    def solver() -> LayerSolver:
+        return LayerSolver(task, backend, backend.layers()[-1], "output")
+
+    spoilt, fresh = solver(), solver()
+    assert task.over(spoilt.solve(-60.0).fit)[2] > -50  # out of reach
+    for limit in (before - 8, before - 2):
+        again, first = spoilt.solve(limit).fit, fresh.solve(limit).fit
+        assert task.over(again)[2] == pytest.approx(limit, abs=0.5)
+        assert task.over(first)[2] == pytest.approx(limit, abs=0.5)
+        assert task.psnr(again) == pytest.approx(task.psnr(first), abs=1)
+
+
 def test_biases_by_phase_take_away_what_is_constant():
     """Added everywhere with period 2, whatever the input: weights on features could only follow it."""
 

@@ -30,6 +30,8 @@ AIM_DB = 1.0
 """Lines are brought this far inside of what is asked for, in dB: other data will differ."""
 _ROUNDS = 4
 _NEAR_ENOUGH = 0.3
+_REACHED = 1.05
+"""Power over its target that still counts as the target's (ratio)."""
 _ALIKE = 1e-5
 
 
@@ -101,10 +103,13 @@ class LayerSolver:
             missed = {p: found[self._output].levels[p].over(wanted.get(p)) - limits[p] for p in periods}
             if all(abs(miss) < _NEAR_ENOUGH or (miss < 0 and p not in targets[0]) for p, miss in missed.items()):
                 break
-            for each, known, start in zip(targets, self._known, self._start, strict=True):
+            for each, known, now in zip(targets, self._known, weights, strict=True):
                 for period, miss in missed.items():
                     if period in each or miss > 0:
-                        each[period] = each.get(period, known.power(period, start)) * 10 ** (-miss / 10)
+                        # where a target is out of reach, from what was attained: it would fall without end
+                        attained = known.power(period, now)
+                        target = each.get(period, attained)
+                        each[period] = (target if attained < _REACHED * target else attained) * 10 ** (-miss / 10)
         self._last = limits, targets
         return Solved(
             edited, found, self._change(weights), partial(_between, self._current, self._rows, self._start, weights)
