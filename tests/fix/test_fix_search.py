@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import log10
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evenly.fix.levels import Level
-from evenly.fix.search import DEEPEST, GAMMAS, MISSED, NEARLY, STEP, WELL_DB, Search, Tried
+from evenly.fix.result import LayerRepair
+from evenly.fix.search import DEEPEST, GAMMAS, HARMFUL_DB, MISSED, NEARLY, PARTS, RISES, STEP, WELL_DB, Search, Tried
 from evenly.fix.solved import AIM_DB
 from evenly.fix.task import Judgement
 
@@ -88,3 +90,68 @@ def test_what_will_do_is_kept_where_well_costs_too_much():
     found.task.psnr = lambda judged: 50.0 if judged["output"].levels[2].near_db > 1.9 else 30.0  # type: ignore[method-assign]
     assert found._accepted_of(attempt) is not None  # type: ignore[arg-type]
     assert [moved[2] for moved, _ in attempt.asked] == [0.0, pytest.approx(AIM_DB - WELL_DB)]
+
+
+def outcome(lines: float, psnr: float, loss: float | None = None, cost: float = 1.0, **given: object) -> Tried:
+    """A repair of a network whose values span 1."""
+    judged = Judgement({2: Level(lines, lines, 8)}, 10 ** (-psnr / 10), 0.0)
+    return Tried(
+        "tried", None, (LayerRepair("up", "solve", "", "", 1.0),), {"output": judged}, loss, cost=cost, **given
+    )  # type: ignore[arg-type]
+
+
+def asked_of(psnr: float) -> Search:
+    made = search((2,))
+    made.tried, made.before = [], outcome(12.0, 300.0, 1.0)
+    made.task.max_distortion = psnr  # type: ignore[misc]
+    made.task.psnr = lambda found: found["output"].psnr(1.0)  # type: ignore[method-assign]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("tried", "best"),
+    [
+        ([(9.0, 40.0, 1.0), (8.0, 37.0, 1.0)], 0),  # the other changes too much
+        ([(12.0 - NEARLY / 2, 40.0, 1.0)], None),  # hardly anything gained
+        ([(12.0 - HARMFUL_DB / 2, 40.0, 1.1)], None),  # less gained than lost
+        ([(7.0, 40.0, 1.1)], 0),
+        ([(7.0, 40.0, 1.1), (10.0, 40.0, 1.0)], 1),  # no harm comes first
+        ([(7.0, 40.0, 1.0, 1.4), (7.1, 40.0, 1.0, 1.1)], 1),  # so near, the cheaper one
+        ([(2.5, 40.0, 1.3), (2.9, 40.0, 1.2), (7.0, 40.0, 1.0)], 1),  # where the limit is reached, the least harm
+    ],
+)
+def test_the_best_of_what_may_be_had(tried, best):
+    found = asked_of(38.0)
+    all_of_them = [outcome(*each) for each in tried]
+    chosen = found._best(found.before, "output", all_of_them)
+    assert chosen is (found.before if best is None else all_of_them[best])
+
+
+@given(st.lists(st.tuples(st.floats(-5, 11), st.floats(20, 37)), min_size=1, max_size=8))
+def test_parts_are_taken_of_what_should_leave_least(changes):
+    """Amplitudes of lines, and errors, are proportional here: the best of all parts is found, within the distortion."""
+    found, parts = asked_of(38.0), []
+
+    def lines(full: float, strength: float) -> float:
+        return 20 * log10((1 - strength) * 10 ** (12 / 20) + strength * 10 ** (full / 20))
+
+    def judged(method: str, backend: tuple[float, float, float], repairs: object, **given: object) -> Tried:
+        full, psnr, strength = backend
+        parts.append(outcome(lines(full, strength), psnr - 20 * log10(strength)))
+        return parts[-1]
+
+    found.judged = judged  # type: ignore[method-assign, assignment]
+    among = [outcome(full, psnr, partly=lambda part, of=(full, psnr): (*of, part)) for full, psnr in changes]
+    found._weakened(found.before, "output", among)
+    assert len(parts) == min(len(changes), PARTS)
+    assert all(38.0 <= found.task.psnr(part.found) < 38.2 for part in parts)
+    possible = [lines(full, 10 ** ((psnr - 38.05) / 20)) for full, psnr in changes]
+    assert min(part.found["output"].levels[2].near_db for part in parts) == pytest.approx(min(possible))
+
+
+def test_less_is_asked_until_that_may_be_had():
+    attempt = Attempt({2: 0.0})
+    found = search((2,))
+    found.task.psnr = lambda judged: 39.0 if judged["output"].levels[2].near_db > 9 else 30.0  # type: ignore[method-assign]
+    found._risen(attempt)  # type: ignore[arg-type]
+    assert [moved[2] for moved, _ in attempt.asked] == [rise for rise in RISES if rise <= 8.0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from math import log10
+from math import inf, log10
 
 from evenly.errors import EvenlyError
 from evenly.fix.backend import Backend
@@ -42,12 +42,16 @@ MISSED = 4.0
 """By how much they may miss it for that to be tried, in dB."""
 RISES = (2.0, 4.0, 8.0, 12.0, 16.0)
 """Where the limit costs too much distortion, how much less is tried, in dB."""
+PARTS = 4
+"""Changes of which a part is tried, where none keeps within the distortion."""
 WEAKER = 3
-"""Times that a part of a change is tried: behind a tanh errors are not quite proportional."""
+"""Times that a part is tried: behind a tanh errors are not quite proportional."""
 SPARE_DB = 0.05
 """How much less distortion than allowed such a part aims at, in dB."""
 LOSS_RISE = 1.02
 """How much more of the task's loss is accepted (ratio)."""
+HARMFUL_DB = 1.0
+"""By how much lines must fall for a repair to be taken that raises the loss by more than that."""
 HOPELESS = 6.0
 """By how much a first solution may miss the distortion for a second one with other weights to be tried, in dB."""
 
@@ -136,28 +140,45 @@ class Search:
 
     def _output(self, base: Tried, output: str, found: Sequence[Candidate]) -> Tried:
         begun = len(self.tried)
-        last: _Attempt | None = None
+        best: tuple[float, _Attempt] | None = None
         for number, candidate in enumerate(found):
             self.say(str(candidate), number / len(found))
+            first = len(self.tried)
             try:
-                last = _Attempt(self, base, output, candidate)
-                accepted = self._accepted_of(last)
+                attempt = _Attempt(self, base, output, candidate)
+                accepted = self._accepted_of(attempt)
             except EvenlyError as error:
                 self.refused.append(f"{candidate}: {error}")
                 continue
             if accepted is not None:
                 return accepted
-        if last is not None:
-            for rise in RISES:
-                if self._affordable(last.tried(dict.fromkeys(self.task.periods[output], rise), GAMMAS[1])):
-                    break
+            left = min(self._left(tried, base, output) for tried in self.tried[first:])
+            if best is None or left < best[0] - NEARLY:
+                best = left, attempt
+        within = self.task.within_db
+        if best is not None and not any(
+            self._affordable(tried) and self._lines(tried, output) <= within for tried in self.tried[begun:]
+        ):
+            self._risen(best[1])
             self._weakened(base, output, self.tried[begun:])
-        within = [t for t in self.tried[begun:] if self._affordable(t)]
-        reached = [t for t in within if self._lines(t, output) <= self.task.within_db]
-        harmless = [t for t in reached or within if self._harmless(t)]
+        return self._best(base, output, self.tried[begun:])
+
+    def _best(self, base: Tried, output: str, tried: Sequence[Tried]) -> Tried:
+        """Of what keeps within the distortion: what reaches the limit, else what comes nearest; `base` if little does.
+
+        Where the loss is known, what raises it comes last.
+        """
+        able = [each for each in tried if self._affordable(each)]
+        reached = [each for each in able if self._lines(each, output) <= self.task.within_db]
+        harmless = [each for each in reached or able if self._harmless(each)]
         if reached and not harmless:
-            return min(reached, key=lambda t: t.loss or 0.0)
-        return min([base, *(harmless or within)], key=lambda t: self._lines(t, output))
+            return min(reached, key=lambda each: each.loss or 0.0)
+        for some, gain in ((harmless, NEARLY), (able, HARMFUL_DB)):
+            least = min((self._lines(each, output) for each in some), default=inf)
+            if least < self._lines(base, output) - gain:
+                equals = [each for each in some if self._lines(each, output) <= least + NEARLY]
+                return min(equals, key=lambda each: each.cost or 1.0)
+        return base
 
     def _accepted_of(self, attempt: _Attempt) -> Tried | None:
         """Step by step deeper, until lines are within the limit on other data too, or that is too much of a change.
@@ -189,36 +210,37 @@ class Search:
                 return tried
         return None
 
+    def _risen(self, attempt: _Attempt) -> None:
+        """Ask for less, until that keeps within the distortion."""
+        for rise in RISES:
+            if self._affordable(attempt.tried(dict.fromkeys(self.task.periods[attempt.output], rise), GAMMAS[0])):
+                break
+
     def _weakened(self, base: Tried, output: str, among: Sequence[Tried]) -> None:
-        """A part of what changes too much, as far as the distortion allows.
-
-        A part of the change has that part of the error, and lines in between: the cheapest is taken of those that
-        should leave least of them.
-        """
-        old = base.found[output].over(self.task.wanted[output])
-
-        def left(tried: Tried) -> float:
-            new, strength = tried.found[output].over(self.task.wanted[output]), self._bearable(tried)
-            return max(
-                (20 * log10((1 - strength) * 10 ** (old[p] / 20) + strength * 10 ** (new[p] / 20)) for p in new),
-                default=0.0,
-            )
-
+        """Parts of what changes too much, as far as the distortion allows, of those that should leave least."""
         able = [tried for tried in among if tried.partly is not None and not self._affordable(tried)]
-        if not able:
-            return
-        least = min(map(left, able))
-        whole = min((tried for tried in able if left(tried) < least + NEARLY), key=lambda tried: tried.cost or 1.0)
-        assert whole.partly is not None
-        strength = self._bearable(whole)
-        for _ in range(WEAKER):
-            *others, repair = whole.repairs
-            repair = replace(repair, weight_change=(repair.weight_change or 0.0) * strength)
-            words = f"{whole.method}, strength {strength:.2f}"
-            done = self.judged(words, whole.partly(strength), (*others, repair), strength=strength, cost=whole.cost)
-            if self._affordable(self.add(done)):
-                return
-            strength *= self._bearable(done)
+        for whole in sorted(able, key=lambda tried: self._left(tried, base, output))[:PARTS]:
+            assert whole.partly is not None
+            strength = self._bearable(whole)
+            for _ in range(WEAKER):
+                *others, repair = whole.repairs
+                repair = replace(repair, weight_change=(repair.weight_change or 0.0) * strength)
+                words = f"{whole.method}, strength {strength:.2f}"
+                done = self.judged(words, whole.partly(strength), (*others, repair), strength=strength, cost=whole.cost)
+                if self._affordable(self.add(done)):
+                    break
+                strength *= self._bearable(done)
+
+    def _left(self, tried: Tried, base: Tried, output: str) -> float:
+        """The worst line, in dB, of as much of a change as the distortion allows, as far as can be told beforehand.
+
+        A part of a change has that part of its error, and lines in between.
+        """
+        wanted, part = self.task.wanted[output], self._bearable(tried)
+        old, new = (each.found[output].over(wanted) for each in (base, tried))
+        return max(
+            (20 * log10((1 - part) * 10 ** (old[p] / 20) + part * 10 ** (new[p] / 20)) for p in new), default=0.0
+        )
 
     def _bearable(self, tried: Tried) -> float:
         """Part of a change with which the distortion is what is allowed."""
