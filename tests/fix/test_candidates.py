@@ -17,7 +17,6 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from evenly.fix.candidates import (  # noqa: E402
     EXTRA,
     MOST_UNKNOWNS,
-    _unknowns,
     candidates,
     described,
     monotone,
@@ -69,7 +68,7 @@ def test_unknowns_are_the_rows_that_are_solved(factor, groups):
     wide, last = backend.layers()
     assert (wide.kind, last.kind) == ("subpixel", "convolution")
     for layer, extra, phases in ((wide, 0, 1), (wide, 1, 1), (last, 0, 2), (last, 1, 3)):
-        assert _unknowns(layer, extra, phases) == len(Rows.of(layer, extra, phases).weights()[0])
+        assert Rows.of(layer, extra, phases).unknowns == len(Rows.of(layer, extra, phases).weights()[0])
     assert multiply_adds(wide, (2, 4, 8, 8), (2, 4, 8 * factor, 8 * factor)) == 2 * 64 * 4 * factor**2 * 4 // groups * 9
 
 

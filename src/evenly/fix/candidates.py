@@ -17,6 +17,8 @@ __all__ = ["Candidate", "candidates", "described", "multiply_adds", "recorded"]
 
 EXTRA = (0, 1, 2, 3, 4, 5)
 """Taps that are added on both sides of every axis."""
+GATHERED = (0, 2, 5)
+"""Second moments are gathered for that many at once; those for fewer are a part of them."""
 MOST_UNKNOWNS = 4500
 """Per output channel: their second moments take 160 MB, a solution some seconds."""
 _ALIKE = 1e-6
@@ -31,12 +33,14 @@ class Candidate:
         extra: Taps added on both sides of every axis.
         phases: Period of the weights, of a plain convolution; 1 otherwise.
         cost: Multiply-adds of the whole model over what they were (ratio).
+        gathered: Taps on both sides for which second moments are best gathered: those for the next candidates too.
     """
 
     layer: str
     extra: int
     phases: int
     cost: float
+    gathered: int
 
     def __str__(self) -> str:
         taps = {0: "as many taps", 1: "1 more tap per side"}.get(self.extra, f"{self.extra} more taps per side")
@@ -117,7 +121,7 @@ def candidates(
             if layer.fixed is not None:
                 refused.append(f"{name}: {layer.fixed}")
                 break
-            unknowns = _unknowns(layer, extra, phases)
+            unknowns = Rows.of(layer, extra, phases).unknowns
             if unknowns > MOST_UNKNOWNS:
                 refused.append(
                     f"{name}: {unknowns} unknowns per output channel with {extra} more taps per side"
@@ -126,10 +130,16 @@ def candidates(
                 continue
             wider = replace(layer, kernel=Rows.of(layer, extra, phases).kernel)
             added = multiply_adds(wider, *shapes[name]) - multiply_adds(layer, *shapes[name])
-            found.append(Candidate(name, extra, phases, 1 + added / max(total, 1)))
+            found.append(Candidate(name, extra, phases, 1 + added / max(total, 1), extra))
+    found = [replace(each, gathered=_gathered(each, found)) for each in found]
     order = {name: number for number, name in enumerate(listed)}  # of equal cost, the one nearest to the output
     found.sort(key=lambda c: (c.phases > 1, c.cost, -order[c.layer]))
     return found, list(dict.fromkeys(refused))
+
+
+def _gathered(candidate: Candidate, among: Sequence[Candidate]) -> int:
+    alike = (each.extra for each in among if (each.layer, each.phases) == (candidate.layer, candidate.phases))
+    return min(max(alike), next(extra for extra in GATHERED if extra >= candidate.extra))
 
 
 def _ways(layer: Layer, result: Floats, output: Floats, periods: Sequence[int]) -> list[tuple[int, int]]:
@@ -141,13 +151,6 @@ def _ways(layer: Layer, result: Floats, output: Floats, periods: Sequence[int]) 
     if layer.kind == "convolution" and set(layer.stride) == {1} and monotone(result, output):
         return [(extra, phases) for phases in sorted({min(periods), max(periods)}) for extra in EXTRA[:2]]
     return []
-
-
-def _unknowns(layer: Layer, extra: int, phases: int) -> int:
-    rows = Rows.of(layer, extra, phases)
-    channels = len(layer.weight) // layer.groups if layer.kind == "transposed" else layer.weight.shape[1]
-    own = 1 if layer.kind == "transposed" else prod(rows.stride)
-    return prod(rows.kernel) * own * (channels + rows.own_biases) + 1
 
 
 def monotone(result: Floats, output: Floats) -> bool:

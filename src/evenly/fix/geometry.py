@@ -74,6 +74,22 @@ class Rows:
         """Whether every phase has a bias of its own: it is the weight of one channel more, which is 1 everywhere."""
         return prod(self.phases) > 1
 
+    @property
+    def channels(self) -> int:
+        """Inputs of a group."""
+        layer = self.layer
+        return len(layer.weight) // layer.groups if layer.kind == "transposed" else layer.weight.shape[1]
+
+    @property
+    def _phases_of_taps(self) -> tuple[int, ...]:
+        """How often every tap is there, per axis: once for each phase that has weights of its own."""
+        return (1,) * len(self.stride) if self.layer.kind == "transposed" else self.stride
+
+    @property
+    def unknowns(self) -> int:
+        """Rows, the bias included."""
+        return prod(self.kernel) * prod(self._phases_of_taps) * (self.channels + self.own_biases) + 1
+
     def places(self) -> tuple[tuple[int, ...], ...]:
         """Places of the taps, for the DC condition; of transposed and sub-pixel convolutions."""
         if self.layer.kind == "transposed":
@@ -92,9 +108,7 @@ class Rows:
                 axes.append(subpixel(n, k, s, 0, d))
             else:
                 axes.append(phase_convolution(n, k, s, 0, d))
-        channels = self.layer.weight.shape[0 if self.layer.kind == "transposed" else 1]
-        channels //= self.layer.groups if self.layer.kind == "transposed" else 1
-        return Scatter(tuple(axes), channels + self.own_biases)
+        return Scatter(tuple(axes), self.channels + self.own_biases)
 
     def weights(self) -> list[Array]:
         """The layer's weights as rows, group by group; added taps are 0."""
@@ -103,6 +117,17 @@ class Rows:
             grown = np.pad(weight, [(0, 0), (0, int(self.own_biases)), *((e, e) for e in self.extra)])
             found.append(np.concatenate([self._to_rows(grown), bias[None]]))
         return found
+
+    def among(self, wider: Rows) -> NDArray[np.int64]:
+        """Where these rows are among those of the same layer with more taps: those are around."""
+        inner: list[slice] = []
+        sizes: list[int] = []
+        for own, all_, few, many in zip(self._phases_of_taps, wider.kernel, self.extra, wider.extra, strict=True):
+            inner += [slice(None), slice(many - few, all_ - (many - few))]
+            sizes += [own, all_]
+        channels = self.channels + self.own_biases
+        numbers = np.arange(prod(sizes) * channels).reshape(*sizes, channels)
+        return np.append(numbers[tuple(inner)].ravel(), numbers.size)
 
     def edit(self, rows: Sequence[Array]) -> Edit:
         """The layer with other weights; a bias is added if it gets one."""

@@ -15,6 +15,8 @@ from math import inf, log10
 from evenly.errors import EvenlyError
 from evenly.fix.backend import Backend
 from evenly.fix.candidates import Candidate, candidates, described
+from evenly.fix.geometry import Rows
+from evenly.fix.known import Known
 from evenly.fix.result import FrontierPoint, LayerRepair
 from evenly.fix.solved import AIM_DB, LayerSolver
 from evenly.fix.task import Judgement, Task
@@ -141,11 +143,13 @@ class Search:
     def _output(self, base: Tried, output: str, found: Sequence[Candidate]) -> Tried:
         begun = len(self.tried)
         best: tuple[float, _Attempt] | None = None
+        known: Known | None = None
         for number, candidate in enumerate(found):
             self.say(str(candidate), number / len(found))
             first = len(self.tried)
             try:
-                attempt = _Attempt(self, base, output, candidate)
+                attempt = _Attempt(self, base, output, candidate, known)
+                known = attempt.known
                 accepted = self._accepted_of(attempt)
             except EvenlyError as error:
                 self.refused.append(f"{candidate}: {error}")
@@ -276,16 +280,27 @@ class Search:
 class _Attempt:
     """One candidate, ready to be solved for limits and weights of the task."""
 
-    def __init__(self, search: Search, base: Tried, output: str, candidate: Candidate) -> None:
+    def __init__(self, search: Search, base: Tried, output: str, candidate: Candidate, known: Known | None) -> None:
         self._search, self._base, self.output, self._candidate = search, base, output, candidate
-        self._layer = next(each for each in base.backend.layers() if each.name == candidate.layer)
-        self._solver = LayerSolver(
-            search.task, base.backend, self._layer, output, extra=candidate.extra, phases=candidate.phases
-        )
-        first = self._solver.solve(search.task.within_db - AIM_DB, GAMMAS[0] if self.paired else 0.0)
-        near = search.task.psnr(first.fit) > search.task.max_distortion - HOPELESS
-        if near and any(each.name == self._layer.name for each in first.backend.layers()):  # not with weights by phase
+        task, current = search.task, base.backend
+        self._layer = layer = next(each for each in current.layers() if each.name == candidate.layer)
+        extra, phases = candidate.extra, candidate.phases
+        if known is None or not known.covers(Rows.of(layer, extra, phases)):
+            rows = Rows.of(layer, candidate.gathered, phases)
+            alike = known is not None and known.covers(Rows.of(layer, 0, phases))
+            known = Known.gathered(task, current, output, rows, known.weigh if known and alike else None)
+        self._solver = LayerSolver(task, current, layer, output, extra=extra, phases=phases, known=known)
+        if known.weigh is not None:
+            return
+        first = self._solver.solve(task.within_db - AIM_DB, GAMMAS[0] if self.paired else 0.0)
+        near = task.psnr(first.fit) > task.max_distortion - HOPELESS
+        if near and any(each.name == layer.name for each in first.backend.layers()):  # not with weights by phase
             self._solver.reweigh(first)
+
+    @property
+    def known(self) -> Known:
+        """What has been gathered, for the next candidates."""
+        return self._solver.known
 
     @property
     def paired(self) -> bool:

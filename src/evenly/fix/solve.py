@@ -90,6 +90,12 @@ class Moments:
     cross: Array | None = None
     kept: Array | None = None
 
+    def part(self, places: NDArray[np.int64]) -> Moments:
+        """Those of some of the features, the constant last."""
+        block = np.ix_(places, places)
+        aims = (None if aim is None else aim[places] for aim in (self.cross, self.kept))
+        return Moments(self.gram[block], {period: total[block] for period, total in self.lines.items()}, *aims)
+
     def power(self, period: int, weights: Array) -> float:
         """``w' Q_p w``, the mean over output channels; weights ``(F + 1, C_out)``."""
         return float(np.sum(weights * (self.lines[period] @ weights)) / weights.shape[1])
@@ -165,7 +171,7 @@ class Gathering:
             place = scatter.places(phase)
             square = np.zeros((len(place),) * 2)
             for signals, rows in _blocks(scatter, batch.inputs, phase):
-                features = scatter.features(batch.inputs[signals], phase, rows).reshape(-1, len(place) - 1)
+                features = np.concatenate(scatter.features(batch.inputs[signals], phase, rows))  # may have no taps
                 features = np.concatenate([features, np.ones((len(features), 1))], axis=1)
                 square += features.T @ features
                 for name, aim in aims.items():
@@ -284,7 +290,9 @@ def solve(
     multipliers = {p: (start or {}).get(p, 0.0) for p in targets}
     earlier: dict[int, tuple[float, float]] = {}
     for number in range(_ROUNDS):
-        weights = linalg.solve(gram + sum(m * known.lines[p] for p, m in multipliers.items()), right, assume_a="pos")
+        weights = linalg.solve(
+            gram + sum(m * known.lines[p] for p, m in multipliers.items() if m), right, assume_a="pos"
+        )
         ratios = {p: known.power(p, weights) / max(target, _TINY) for p, target in targets.items()}
         if all(_settled(ratio, multipliers[p] / first[p]) for p, ratio in ratios.items()):
             break

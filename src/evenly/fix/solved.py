@@ -8,18 +8,18 @@ lines missed theirs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evenly.errors import UsageError
-from evenly.fix.backend import Backend, Floats, Layer
-from evenly.fix.geometry import Rows, padded
-from evenly.fix.scatter import Scatter
-from evenly.fix.solve import Calibration, Gathering, LineGathering, Moments, solve
+from evenly.fix.backend import Backend, Layer
+from evenly.fix.geometry import Rows
+from evenly.fix.known import Known
+from evenly.fix.solve import Moments, solve
 from evenly.fix.task import Judgement, Task
 
 __all__ = ["AIM_DB", "LayerSolver", "Solved"]
@@ -32,7 +32,6 @@ _ROUNDS = 4
 _NEAR_ENOUGH = 0.3
 _REACHED = 1.05
 """Power over its target that still counts as the target's (ratio)."""
-_ALIKE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,28 +61,34 @@ class LayerSolver:
         output: Whose lines are to fall.
         extra: Taps that are added to the layer on both sides of every axis.
         phases: Period of the weights of a plain convolution.
+        known: What has been gathered of this layer, for as many taps or more; by default it is gathered here.
+
+    Attributes:
+        known: The same.
 
     Raises:
         UsageError: If the layer cannot be rewritten or recorded.
     """
 
     def __init__(
-        self, task: Task, current: Backend, layer: Layer, output: str, *, extra: int = 0, phases: int = 1
-    ) -> None:
+        self, task: Task, current: Backend, layer: Layer, output: str, *,
+        extra: int = 0, phases: int = 1, known: Known | None = None,
+    ) -> None:  # fmt: skip
         if layer.fixed is not None:
             raise UsageError(f"{layer.name} cannot be rewritten: {layer.fixed}")
         self._task, self._current, self._output = task, current, output
         self._rows = Rows.of(layer, extra, phases)
         self._start = self._rows.weights()
-        self._known = self._gathered()
-        self._multipliers: list[Mapping[int, float]] = [{} for _ in self._known]
+        self.known = Known.gathered(task, current, output, self._rows) if known is None else known
+        self._moments = self.known.part(self._rows)
+        self._multipliers: list[Mapping[int, float]] = [{} for _ in self._moments]
         self._last: tuple[Mapping[int, float], list[dict[int, float]]] | None = None
         self._before = task.fit.judge(current, {output: task.periods[output]})[output]
 
     @property
     def paired(self) -> bool:
         """Whether it is known what the layer should give, so that freedom can be spent on the task."""
-        return all(known.cross is not None for known in self._known)
+        return all(known.cross is not None for known in self._moments)
 
     def solve(self, within_db: float | Mapping[int, float], gamma: float = 0.0) -> Solved:
         """Bring lines to this far over the reference's, at the least change.
@@ -103,7 +108,7 @@ class LayerSolver:
             missed = {p: found[self._output].levels[p].over(wanted.get(p)) - limits[p] for p in periods}
             if all(abs(miss) < _NEAR_ENOUGH or (miss < 0 and p not in targets[0]) for p, miss in missed.items()):
                 break
-            for each, known, now in zip(targets, self._known, weights, strict=True):
+            for each, known, now in zip(targets, self._moments, weights, strict=True):
                 for period, miss in missed.items():
                     if period in each or miss > 0:
                         # where a target is out of reach, from what was attained: it would fall without end
@@ -120,7 +125,7 @@ class LayerSolver:
         if self._last is not None:
             earlier, targets = self._last
             return [{p: power * 10 ** ((limits[p] - earlier[p]) / 10) for p, power in each.items()} for each in targets]
-        return [self._targets(known, start, limits) for known, start in zip(self._known, self._start, strict=True)]
+        return [self._targets(known, start, limits) for known, start in zip(self._moments, self._start, strict=True)]
 
     def _change(self, weights: list[Array]) -> float:
         """Without biases."""
@@ -129,7 +134,7 @@ class LayerSolver:
 
     def _weights(self, targets: list[dict[int, float]], gamma: float) -> list[Array]:
         found = []
-        for group, (known, start) in enumerate(zip(self._known, self._start, strict=True)):
+        for group, (known, start) in enumerate(zip(self._moments, self._start, strict=True)):
             solution = solve(known, start, targets[group], gamma=gamma, start=self._multipliers[group])
             self._multipliers[group] = solution.multipliers
             found.append(solution.weights)
@@ -141,60 +146,12 @@ class LayerSolver:
         return {p: known.power(p, start) * 10 ** (-v / 10) for p, v in excess.items() if v > 0}
 
     def reweigh(self, solved: Solved) -> None:
-        """Let every signal count by its lines as a first solution left them, not as they were.
-
-        A level is a mean of decibels, the constraint one of powers over weights: with these weights the two have the
-        same slope where the solution is, and less of the output has to change for the same level.
-        """
-        gatherings = [LineGathering(self._task.periods[self._output]) for _ in self._known]
-        for parts in self._signals(solved.backend):
-            for gathering, (scatter, part) in zip(gatherings, parts, strict=True):
-                gathering.add(scatter, part)
-        self._known = [
-            replace(known, lines=gathering.lines()) for known, gathering in zip(self._known, gatherings, strict=True)
-        ]
-        self._multipliers, self._last = [{} for _ in self._known], None
-
-    def _gathered(self) -> list[Moments]:
-        """Moments group by group."""
-        gatherings = [Gathering(self._task.periods[self._output]) for _ in range(self._rows.layer.groups)]
-        for parts in self._signals(None):
-            for gathering, (scatter, part) in zip(gatherings, parts, strict=True):
-                gathering.add(scatter, part)
-        return [gathering.moments() for gathering in gatherings]
-
-    def _signals(self, weigh: Backend | None) -> Iterator[list[tuple[Scatter, Calibration]]]:
-        """The layer's signals batch by batch, group by group.
-
-        Args:
-            weigh: The model whose lines say how much each signal counts; by default the current one.
-        """
-        task, rows, groups, name = self._task, self._rows, self._rows.layer.groups, self._rows.layer.name
-        for number, batch in enumerate(task.fit.batches):
-            run = self._current.run(batch, [name])
-            inputs, result = padded(rows, run.inputs[name]), run.results[name]
-            kept = None if self._current is task.original else task.original.run(batch, [name]).results[name]
-            aim = task.fit.reference(self._output, number)
-            if aim is not None and not _same(result, run.outputs[self._output]):
-                aim = None  # something stands between the layer and the output
-            judged = result if weigh is None else weigh.run(batch, [name]).results[name]
-            scatter = rows.scatter(inputs.shape[2:], result.shape[2:])
-            split = [None if signal is None else np.split(signal, groups, axis=1) for signal in (aim, kept)]
-            yield [
-                (scatter, Calibration(x, y, *(None if s is None else s[group] for s in split)))
-                for group, (x, y) in enumerate(
-                    zip(np.split(inputs, groups, axis=1), np.split(judged, groups, axis=1), strict=True)
-                )
-            ]
+        """Let every signal count by its lines as a first solution left them (:meth:`Known.weighed`)."""
+        self.known = self.known.weighed(solved.backend)
+        self._moments = self.known.part(self._rows)
+        self._multipliers, self._last = [{} for _ in self._moments], None
 
 
 def _between(backend: Backend, rows: Rows, old: list[Array], new: list[Array], strength: float) -> Backend:
     """A model whose layer has weights between old and new ones."""
     return backend.edited([rows.edit([a + strength * (b - a) for a, b in zip(old, new, strict=True)])])
-
-
-def _same(result: Floats, output: Floats) -> bool:
-    """Whether a layer's result is the output."""
-    return result.shape == output.shape and bool(
-        np.max(np.abs(result - output), initial=0.0) <= _ALIKE * max(float(np.ptp(output)), 1e-30)
-    )
