@@ -358,7 +358,6 @@ def test_filters_like_onnxruntime(
     assert agree(x, want, r, atol=1e-4) >= m // 4
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.integers(1, 60),
     st.integers(1, 60),

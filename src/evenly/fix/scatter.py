@@ -26,6 +26,9 @@ from evenly.errors import ParameterError
 
 __all__ = ["Axis", "Scatter", "phase_convolution", "subpixel", "transposed"]
 
+_TOGETHER = 2
+"""Windows that are one product; more of them see so little each that what they do not see is left out."""
+
 Index = NDArray[np.int64]
 
 
@@ -190,28 +193,27 @@ class Scatter:
         found: NDArray[Any] = x.astype(np.float64)
         for axis, f, window in zip(self.axes, frequency, windows, strict=True):
             # the axis leaves its place; windows and taps come last
-            found = np.stack([_through(found, axis, f, each) for each in window], axis=-2)
+            if len(window) <= _TOGETHER:
+                found = _through(found, axis, f, window)
+            else:
+                found = np.concatenate([_through(found, axis, f, each[None]) for each in window], axis=-2)
         axes = len(self.axes)
         order = [0, *(2 + 2 * k for k in range(axes)), *(3 + 2 * k for k in range(axes)), 1]
         out = found.transpose(order)
         return out.reshape(len(x) * prod(len(w) for w in windows), self.taps * self.channels)
 
 
-def _through(x: NDArray[Any], axis: Axis, frequency: float, window: NDArray[np.float64]) -> NDArray[np.complex128]:
-    """Amplitudes along the third axis of `x` through one window, tap by tap; only what the window sees is read."""
-    seen = np.flatnonzero(window)
-    seen = np.arange(seen[0], seen[-1] + 1) if len(seen) else seen
-    wave = window[seen] * np.exp(-2j * np.pi * frequency * seen)
-    sources = axis.source[:, seen]
-    taps, places = np.nonzero(sources >= 0)
-    read = sources[taps, places]
+def _through(x: NDArray[Any], axis: Axis, frequency: float, windows: NDArray[np.float64]) -> NDArray[np.complex128]:
+    """Amplitudes along the third axis of `x`, by windows and taps; only what the windows see is read."""
+    seen = np.flatnonzero(windows.any(0))
+    waves = windows[:, seen] * np.exp(-2j * np.pi * frequency * seen)
+    taps, places = np.nonzero(axis.source[:, seen] >= 0)
+    read = axis.source[taps, seen[places]]
     first, last = (int(read.min()), int(read.max()) + 1) if len(read) else (0, 0)
-    kernel = np.zeros((axis.taps, last - first), np.complex128)
-    kernel[taps, read - first] = wave[places]
+    kernel = np.zeros((len(windows), axis.taps, last - first), np.complex128)
+    kernel[:, taps, read - first] = waves[:, places]
     part = x[:, :, first:last]
     if np.iscomplexobj(x):
-        return np.tensordot(part, kernel, (2, 1))
-    both = np.tensordot(part, np.concatenate([kernel.real, kernel.imag]), (2, 1))  # real numbers: half the work
-    made = np.empty((*both.shape[:-1], axis.taps), np.complex128)
-    made.real, made.imag = both[..., : axis.taps], both[..., axis.taps :]
-    return made
+        return np.tensordot(part, kernel, (2, 2))
+    both = np.tensordot(part, np.stack([kernel.real, kernel.imag], axis=-1), (2, 2))  # of real numbers: half the work
+    return np.ascontiguousarray(both).view(np.complex128)[..., 0]
