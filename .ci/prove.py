@@ -58,15 +58,23 @@ def named(path: Path, known: dict[str, Path]) -> set[str]:
     return found
 
 
+def helpers(proof: Path) -> list[Path]:
+    """A proof, and the files of the tests that it names, that these name, and so on."""
+    shared = [path for path in sorted((ROOT / "tests").rglob("*.py")) if not path.stem.startswith("test_")]
+    used = [proof, *(path for path in shared if path.stem == "conftest")]
+    for path in used:  # grows on the way
+        words = set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
+        for other in shared:
+            name = "corpus" if "corpus" in other.relative_to(ROOT).parts else other.stem
+            if name in words and other not in used:
+                used.append(other)
+    return used
+
+
 def digest(proof: Path) -> str:
     """One hash over what a proof depends on: its part of the package, the examples, and what it names of the tests."""
     text = proof.read_text(encoding="utf-8")
-    words = set(re.findall(r"\w+", text))
-    used = [proof]
-    for path in sorted((ROOT / "tests").rglob("*.py")):
-        shared = "corpus" if "corpus" in path.relative_to(ROOT).parts else path.stem
-        if path != proof and (shared == "conftest" or shared in words):
-            used.append(path)
+    used = helpers(proof)
     known = modules()
     if "subprocess" in text or "CliRunner" in text:
         wanted = set(known)  # through the command line anything may be meant
