@@ -60,7 +60,7 @@ def named(path: Path, known: dict[str, Path]) -> set[str]:
 
 def helpers(proof: Path) -> list[Path]:
     """A proof, and the files of the tests that it names, that these name, and so on."""
-    shared = [path for path in sorted((ROOT / "tests").rglob("*.py")) if not path.stem.startswith("test_")]
+    shared = sorted((ROOT / "tests").rglob("*.py"))
     used = [proof, *(path for path in shared if path.stem == "conftest")]
     for path in used:  # grows on the way
         words = set(re.findall(r"\w+", path.read_text(encoding="utf-8")))
