@@ -81,6 +81,7 @@ def test_the_cheapest_comes_first_and_plain_weights_before_others():
         *(("wide", extra, 1) for extra in EXTRA), ("last", 0, 2), ("last", 1, 2),
     ]  # fmt: skip
     assert not refused
+    assert [c.gathered for c in found] == [0, 2, 2, 5, 5, 5, 0, 1]  # what is gathered for more holds that for fewer
     assert found[0].cost == 1.0
     own, behind = 256 * 16 * 4 * 9, 1024 * 3 * 4 * 9  # of both layers, per signal
     assert found[1].cost == pytest.approx((own * 25 / 9 + behind) / (own + behind))
