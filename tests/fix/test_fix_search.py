@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from evenly.fix.levels import Level
 from evenly.fix.result import LayerRepair
-from evenly.fix.search import DEEPEST, GAMMAS, HARMFUL_DB, MISSED, NEARLY, PARTS, RISES, STEP, WELL_DB, Search, Tried
+from evenly.fix.search import DEEPEST, GAMMAS, HARMFUL_DB, MISSED, NEARLY, PARTS, STEP, WELL_DB, Search, Tried
 from evenly.fix.solved import AIM_DB
 from evenly.fix.task import Judgement
 
@@ -30,6 +30,10 @@ class Attempt:
     def __init__(self, differs: Mapping[int, float], paired: bool = False) -> None:
         self.differs, self.paired = differs, paired
         self.asked: list[tuple[dict[int, float], float]] = []
+        self.restarts = 0
+
+    def restart(self) -> None:
+        self.restarts += 1
 
     def tried(self, moved: Mapping[int, float], gamma: float) -> Tried:
         self.asked.append((dict(moved), gamma))
@@ -154,4 +158,5 @@ def test_less_is_asked_until_that_may_be_had():
     found = search((2,))
     found.task.psnr = lambda judged: 39.0 if judged["output"].levels[2].near_db > 9 else 30.0  # type: ignore[method-assign]
     found._risen(attempt)  # type: ignore[arg-type]
-    assert [moved[2] for moved, _ in attempt.asked] == [rise for rise in RISES if rise <= 8.0]
+    assert [moved[2] for moved, _ in attempt.asked] == [8.0, 4.0, 6.0, 7.0]
+    assert attempt.restarts == 4

@@ -115,6 +115,18 @@ def test_a_limit_out_of_reach_does_not_spoil_the_next():
         assert task.psnr(again) == pytest.approx(task.psnr(first), abs=1)
 
 
+def test_a_restart_forgets_the_last_solution():
+    x = smooth(64, 1)
+    backend = TorchBackend(Net("plain").eval(), x[:2])
+    task = asked(backend, x)
+    used, fresh = (LayerSolver(task, backend, backend.layers()[-1], "output", phases=2) for _ in range(2))
+    before = task.over(task.fit.judge(backend, task.periods))[2]
+    used.solve(0.0)
+    used.restart()
+    again, first = used.solve(before - 6).backend.model, fresh.solve(before - 6).backend.model
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), first.parameters(), strict=True))
+
+
 def test_biases_by_phase_take_away_what_is_constant():
     """Added everywhere with period 2, whatever the input: weights on features could only follow it."""
 

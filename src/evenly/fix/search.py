@@ -42,8 +42,10 @@ NEARLY = 0.3
 """What that is not worth another solution for, in dB."""
 MISSED = 4.0
 """By how much they may miss it for that to be tried, in dB."""
-RISES = (2.0, 4.0, 8.0, 12.0, 16.0)
-"""Where the limit costs too much distortion, how much less is tried, in dB."""
+HIGHEST = 16.0
+"""Where the limit costs too much distortion, by how much lines may at most stand over it in what is tried, in dB."""
+HALVINGS = 4
+"""Times that this is halved, or what is between it and what costs too much."""
 PARTS = 4
 """Changes of which a part is tried, where none keeps within the distortion."""
 WEAKER = 3
@@ -215,10 +217,13 @@ class Search:
         return None
 
     def _risen(self, attempt: _Attempt) -> None:
-        """Ask for less, until that keeps within the distortion."""
-        for rise in RISES:
-            if self._affordable(attempt.tried(dict.fromkeys(self.task.periods[attempt.output], rise), GAMMAS[0])):
-                break
+        """Ask for as much less as keeps within the distortion."""
+        low, high = 0.0, HIGHEST
+        for _ in range(HALVINGS):
+            rise = (low + high) / 2
+            attempt.restart()
+            tried = attempt.tried(dict.fromkeys(self.task.periods[attempt.output], rise), GAMMAS[0])
+            low, high = (low, rise) if self._affordable(tried) else (rise, high)
 
     def _weakened(self, base: Tried, output: str, among: Sequence[Tried]) -> None:
         """Parts of what changes too much, as far as the distortion allows, of those that should leave least."""
@@ -306,6 +311,10 @@ class _Attempt:
     def paired(self) -> bool:
         """Whether the task can be weighed."""
         return self._solver.paired
+
+    def restart(self) -> None:
+        """Let the next solution be as if it were the first."""
+        self._solver.restart()
 
     def tried(self, moved: Mapping[int, float], gamma: float) -> Tried:
         """Solve with lines so many dB higher (negative: lower) than what is asked for, and keep what came out."""

@@ -81,8 +81,9 @@ class LayerSolver:
         self._start = self._rows.weights()
         self.known = Known.gathered(task, current, output, self._rows) if known is None else known
         self._moments = self.known.part(self._rows)
-        self._multipliers: list[Mapping[int, float]] = [{} for _ in self._moments]
-        self._last: tuple[Mapping[int, float], list[dict[int, float]]] | None = None
+        self._multipliers: list[Mapping[int, float]]
+        self._last: tuple[Mapping[int, float], list[dict[int, float]]] | None
+        self.restart()
         self._before = task.fit.judge(current, {output: task.periods[output]})[output]
 
     @property
@@ -120,6 +121,10 @@ class LayerSolver:
             edited, found, self._change(weights), partial(_between, self._current, self._rows, self._start, weights)
         )
 
+    def restart(self) -> None:
+        """Forget the last solution: of one that is much shallower it tells little."""
+        self._multipliers, self._last = [{} for _ in self._moments], None
+
     def _first_targets(self, limits: Mapping[int, float]) -> list[dict[int, float]]:
         """Those of the last solution, moved by the difference: they know what the layer's lines do to the output."""
         if self._last is not None:
@@ -149,7 +154,7 @@ class LayerSolver:
         """Let every signal count by its lines as a first solution left them (:meth:`Known.weighed`)."""
         self.known = self.known.weighed(solved.backend)
         self._moments = self.known.part(self._rows)
-        self._multipliers, self._last = [{} for _ in self._moments], None
+        self.restart()
 
 
 def _between(backend: Backend, rows: Rows, old: list[Array], new: list[Array], strength: float) -> Backend:
