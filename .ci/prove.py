@@ -1,15 +1,16 @@
-"""Run every proof in full, one test file after the other, and write the result table docs/proof.md.
+"""Run every proof in full, a test file per core at a time, and write the result table docs/proof.md.
 
 Resumable: a test file that passed is not run again as long as neither the package, nor what the tests share, nor the
 file itself has changed. Results are kept under .prove/, and the table is written after every file, with what is still
 to be run. Exits with 1 if any file fails.
 
-Usage: python .ci/prove.py [NAME ...], where NAME is a test file (test_image, measure/test_image), a folder of them
-(measure) or a pattern (test_image*).
+Usage: python .ci/prove.py [--jobs N] [NAME ...], where NAME is a test file (test_image, measure/test_image), a folder
+of them (measure) or a pattern (test_image*).
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import hashlib
 import json
@@ -19,6 +20,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
@@ -114,11 +116,13 @@ def prove(path: Path) -> dict[str, object]:
     if kept is not None:
         print(f"{name}: passed before")
         return kept
-    print(f"{name}: running", flush=True)
     junit = stamp.with_suffix(".xml")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", str(path)]
     begin = time.monotonic()
-    status = subprocess.run(command, cwd=ROOT, env={**os.environ, "EVENLY_PROVE": "1"}, check=False).returncode
+    full = {"OMP_NUM_THREADS": "1"} | os.environ | {"EVENLY_PROVE": "1"}  # threads of several files get in their way
+    ran = subprocess.run(command, cwd=ROOT, env=full, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    status, said = ran.returncode, ran.stdout.decode("utf-8", "replace").strip()
+    print(f"{name}: {said.splitlines()[-1] if status == 0 and said else said}", flush=True)
     suite = next(iter(ElementTree.parse(junit).iter("testsuite"))).attrib if junit.is_file() else {}
     counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
     result: dict[str, object] = {"name": name, "seconds": round(time.monotonic() - begin, 1), "state": state, **counts}
@@ -161,7 +165,11 @@ def meant(path: Path, name: str) -> bool:
 
 def main() -> int:
     """Run what is asked for, and keep the table up to date."""
-    wanted = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="test files at a time")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    options = parser.parse_args()
+    wanted = options.names
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     unknown = [name for name in wanted if not any(meant(path, name) for path in files)]
     if unknown:
@@ -169,9 +177,11 @@ def main() -> int:
     chosen = [path for path in files if not wanted or any(meant(path, name) for name in wanted)]
     KEPT.mkdir(exist_ok=True)
     results = {path: kept for path in files if (kept := earlier(path)) is not None}
-    for path in chosen:
-        results[path] = prove(path)
-        TABLE.write_text(table(files, results), encoding="utf-8")
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = {pool.submit(prove, path): path for path in chosen}
+        for done in as_completed(running):
+            results[running[done]] = done.result()
+            TABLE.write_text(table(files, results), encoding="utf-8")
     failed = [label(path) for path in chosen if not results[path]["passed"]]
     print(f"{len(chosen) - len(failed)} of {len(chosen)} passed" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0

@@ -199,3 +199,12 @@ def test_proofs_are_chosen_by_their_whole_names(name, count):
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     chosen = [path for path in files if meant(path, name)]
     assert len(chosen) == (len(list((ROOT / "tests" / "theory").glob("test_*.py"))) if count is None else count)
+
+
+def test_a_proof_depends_on_what_its_helpers_use():
+    helpers = runpy.run_path(str(ROOT / ".ci" / "prove.py"))["helpers"]
+    used = {path.relative_to(ROOT / "tests").as_posix() for path in helpers(ROOT / "tests/reproduce/test_gallery.py")}
+    # test_gallery imports from test_written, and that imports fake_experiment
+    assert {"reproduce/test_gallery.py", "reproduce/test_written.py", "reproduce/fake_experiment.py"} <= used
+    assert "conftest.py" in used
+    assert "measure/test_image.py" not in used
