@@ -54,7 +54,7 @@ SPARE_DB = 0.05
 """How much less distortion than allowed such a part aims at, in dB."""
 LOSS_RISE = 1.02
 """How much more of the task's loss is accepted (ratio)."""
-HARMFUL_DB = 1.0
+HARMFUL_DB = 3.0
 """By how much lines must fall for a repair to be taken that raises the loss by more than that."""
 HOPELESS = 6.0
 """By how much a first solution may miss the distortion for a second one with other weights to be tried, in dB."""
